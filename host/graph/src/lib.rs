@@ -1,0 +1,35 @@
+//! The IR: one flat graph of typed operations with static shapes.
+//!
+//! A graph is built by [`Graph::emit`], which checks operands, infers the result type, folds the obvious and shares
+//! equal nodes. A wrong emit records a [`GraphError`] and yields [`NodeId::POISON`], which later emits pass on, so
+//! that a trace runs to its end and the first error is the one shown. [`grad`] appends derivatives to the same graph;
+//! [`interp`] gives every node its meaning in double precision. Nothing here knows a device, a file or a plugin.
+
+#![forbid(unsafe_code)]
+
+pub mod attributes;
+mod differentiate;
+mod error;
+mod expand;
+mod fold;
+mod infer;
+pub mod interp;
+#[path = "graph.rs"]
+mod ir;
+mod rewrite;
+mod text;
+mod ty;
+mod var;
+mod verify;
+mod vjp;
+
+pub use differentiate::{Cotangents, grad};
+pub use error::GraphError;
+pub use expand::{expand, expand_node};
+pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
+pub use ops::{Class, DType, Op};
+pub use rewrite::{live, rewrite};
+pub use text::parse;
+pub use ty::Ty;
+pub use var::{Builder, Var};
+pub use verify::verify;

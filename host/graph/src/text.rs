@@ -1,0 +1,105 @@
+//! The text of a graph: one line a node, complete and readable back.
+//!
+//! ```text
+//! input tokens i32[2, 4]
+//! state weight f32[8, 3]
+//! output loss f32[]
+//! %0 = State() [0] {} : f32[8, 3] @
+//! %1 = Sum(%0) [0, 1] {} : f32[1, 1] @layers.0
+//! ```
+//!
+//! Square brackets hold the integer attributes, braces the float ones, `@` the scope path.
+
+use std::fmt::{self, Display, Formatter};
+
+use ops::{DType, Op};
+
+use crate::{Graph, NodeId, Ty};
+
+impl Display for Graph {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (kind, list) in [("input", &self.inputs), ("state", &self.states), ("output", &self.outputs)] {
+            for decl in list {
+                writeln!(f, "{kind} {} {}", decl.name, decl.ty)?;
+            }
+        }
+        for id in self.ids() {
+            let node = self.node(id);
+            let inputs: Vec<String> = node.inputs.iter().map(NodeId::to_string).collect();
+            let floats: Vec<String> = node.floats.iter().map(|value| format!("{value:?}")).collect();
+            write!(f, "{id} = {}({}) {:?} ", node.op, inputs.join(", "), node.ints)?;
+            writeln!(f, "{{{}}} : {} @{}", floats.join(", "), node.ty, self.scope_path(id))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what `Display` prints. The error names the line.
+pub fn parse(text: &str) -> Result<Graph, String> {
+    let mut graph = Graph::default();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        parse_line(&mut graph, line.trim())
+            .map_err(|reason| format!("line {}: {reason}: {line}", number + 1))?;
+    }
+    Ok(graph)
+}
+
+fn parse_line(graph: &mut Graph, line: &str) -> Result<(), String> {
+    if line.starts_with('%') {
+        return parse_node(graph, line);
+    }
+    let (kind, rest) = line.split_once(' ').ok_or("expected `input`, `state`, `output` or a node")?;
+    let (name, ty) = rest.split_once(' ').ok_or("expected a name and a type")?;
+    let decl = crate::Decl { name: name.to_string(), ty: parse_ty(ty)? };
+    match kind {
+        "input" => graph.inputs.push(decl),
+        "state" => graph.states.push(decl),
+        "output" => graph.outputs.push(decl),
+        _ => return Err(format!("unknown declaration {kind:?}")),
+    }
+    Ok(())
+}
+
+fn parse_node(graph: &mut Graph, line: &str) -> Result<(), String> {
+    let (id, rest) = line.split_once(" = ").ok_or("expected ` = `")?;
+    let (name, rest) = rest.split_once('(').ok_or("expected `(`")?;
+    let (inputs, rest) = rest.split_once(") [").ok_or("expected `) [`")?;
+    let (ints, rest) = rest.split_once("] {").ok_or("expected `] {`")?;
+    let (floats, rest) = rest.split_once("} : ").ok_or("expected `} : `")?;
+    let (ty, scope) = rest.split_once(" @").ok_or("expected ` @`")?;
+    let op = Op::from_name(name).ok_or_else(|| format!("unknown op {name:?}"))?;
+    let inputs = items(inputs, parse_id)?;
+    let ints = items(ints, |item| item.parse::<i64>().map_err(|e| e.to_string()))?;
+    let floats = items(floats, |item| item.parse::<f64>().map_err(|e| e.to_string()))?;
+    let ty = parse_ty(ty)?;
+    let new = graph.in_scope(scope, |graph| graph.append(op, &inputs, &ints, &floats))?;
+    if new != parse_id(id)? {
+        return Err(format!("expected {new}"));
+    }
+    if *graph.ty(new) != ty {
+        return Err(format!("infers as {}", graph.ty(new)));
+    }
+    if matches!(op, Op::Input | Op::State) {
+        let list = if op == Op::Input { &graph.inputs } else { &graph.states };
+        let name = list[ints[0] as usize].name.clone();
+        graph.names.insert(new, name);
+    }
+    Ok(())
+}
+
+fn items<T>(list: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+fn parse_id(item: &str) -> Result<NodeId, String> {
+    let number = item.strip_prefix('%').and_then(|digits| digits.parse().ok());
+    number.map(NodeId).ok_or_else(|| format!("{item:?} is not a node"))
+}
+
+fn parse_ty(text: &str) -> Result<Ty, String> {
+    let (dtype, dims) = text.trim().split_once('[').ok_or("expected a type")?;
+    let dtype = DType::from_name(dtype).ok_or_else(|| format!("unknown dtype {dtype:?}"))?;
+    let dims = dims.strip_suffix(']').ok_or("expected `]`")?;
+    let dims = items(dims, |item| item.parse::<usize>().map_err(|e| e.to_string()))?;
+    Ok(Ty { dtype, dims })
+}

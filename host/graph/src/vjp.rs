@@ -1,0 +1,200 @@
+//! The derivative of every op, as a table: given an op's result `y`, its operands and the cotangent `ct` of `y`, the
+//! cotangent of each operand. None is a symbolic zero. Rows emit ordinary nodes, so they can be differentiated again.
+
+use std::f64::consts::PI;
+
+use ops::Op;
+
+use crate::attributes::{DotAxes, pairs};
+use crate::expand::{rms_scaled, standardize};
+use crate::{Builder, Node, NodeId, Var};
+
+/// Outcome of looking up a row.
+pub enum Rule<'b> {
+    Cotangents(Vec<Option<Var<'b>>>),
+    /// Integer, comparison and piecewise constant ops: no cotangent, by definition.
+    Constant,
+    /// A composite without a row of its own: differentiate its decomposition.
+    Decompose,
+    Missing,
+}
+
+pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule<'b> {
+    let x = |index: usize| b.var(node.inputs[index]);
+    let y = b.var(result);
+    let one = |ct: Var<'b>| Rule::Cotangents(vec![Some(ct)]);
+    let two = |first: Var<'b>, second: Var<'b>| Rule::Cotangents(vec![Some(first), Some(second)]);
+    match node.op {
+        Op::Neg => one(-ct),
+        Op::Recip => one(-(ct * y * y)),
+        Op::Sqrt => one(ct * y.unary(Op::Recip).scale(0.5)),
+        Op::Exp => one(ct * y),
+        Op::Log => one(ct / x(0)),
+        Op::Sin => one(ct * x(0).unary(Op::Cos)),
+        Op::Cos => one(-(ct * x(0).unary(Op::Sin))),
+        Op::Tanh => one(ct - ct * y * y),
+        Op::Erf => one(ct * (-(x(0) * x(0))).unary(Op::Exp).scale(2.0 / PI.sqrt())),
+        Op::Copy => one(ct),
+        Op::Cast if x(0).ty().dtype.is_float() && y.ty().dtype.is_float() => one(ct),
+
+        Op::Add => two(ct, ct),
+        Op::Sub => two(ct, -ct),
+        Op::Mul => two(ct * x(1), ct * x(0)),
+        Op::Div => two(ct / x(1), -(ct * y / x(1))),
+        Op::Max => {
+            let share = share_of_ties(x(0), x(1));
+            two(ct * share, ct - ct * share)
+        }
+        Op::Min => {
+            let share = share_of_ties(x(1), x(0));
+            two(ct * share, ct - ct * share)
+        }
+        Op::Select => {
+            let zero = ct.constant(0.0);
+            Rule::Cotangents(vec![None, Some(x(0).select(ct, zero)), Some(x(0).select(zero, ct))])
+        }
+
+        Op::Reshape => one(ct.reshape(&x(0).dims())),
+        Op::Permute => {
+            let mut inverse = vec![0; node.ints.len()];
+            node.ints.iter().enumerate().for_each(|(axis, from)| inverse[*from as usize] = axis);
+            one(ct.permute(&inverse))
+        }
+        Op::Broadcast => {
+            let (from, to) = (x(0).dims(), y.dims());
+            let repeated: Vec<usize> = (0..from.len()).filter(|axis| from[*axis] != to[*axis]).collect();
+            one(ct.sum(&repeated))
+        }
+        Op::Slice => {
+            let margins = pairs(&node.ints).into_iter().zip(x(0).dims());
+            let margins: Vec<_> =
+                margins.map(|((start, length), dim)| (start, dim - start - length)).collect();
+            one(ct.pad(&margins))
+        }
+        Op::Pad => {
+            let ranges =
+                pairs(&node.ints).into_iter().zip(x(0).dims()).map(|((before, _), dim)| (before, dim));
+            one(ct.slice(&ranges.collect::<Vec<_>>()))
+        }
+        Op::Concat => Rule::Cotangents(unconcat(b, node, ct)),
+
+        Op::Gather => {
+            let rows = x(0).dims()[0] as i64;
+            let added = b.emit(Op::ScatterAdd, &[ct.id, node.inputs[1]], &[rows], &[]);
+            Rule::Cotangents(vec![Some(b.var(added)), None])
+        }
+        Op::ScatterAdd => Rule::Cotangents(vec![Some(ct.binary(Op::Gather, x(1))), None]),
+
+        Op::Sum => one(ct.broadcast(&x(0).dims())),
+        Op::ReduceMax => {
+            let axes: Vec<usize> = node.ints.iter().map(|axis| *axis as usize).collect();
+            let (ones, zeros) = (x(0).constant(1.0), x(0).constant(0.0));
+            let hit = x(0).binary(Op::Eq, y.like(x(0))).select(ones, zeros);
+            one((ct / hit.sum(&axes)).like(x(0)) * hit)
+        }
+        Op::Dot => {
+            let (ct_x, ct_y) = dot(node, x(0), x(1), ct);
+            two(ct_x, ct_y)
+        }
+
+        Op::Softmax => {
+            let last = [y.rank() - 1];
+            one(y * (ct - (ct * y).sum(&last).like(ct)))
+        }
+        Op::LayerNorm => {
+            let (normal, factor) = standardize(x(0), node.floats[0]);
+            let inner = ct * x(1).like(ct);
+            let centered = inner - inner.mean_last().like(ct);
+            let mut cts = vec![
+                Some((centered - normal * (inner * normal).mean_last().like(ct)) * factor.like(ct)),
+                Some(sum_to_last(ct * normal)),
+            ];
+            if node.inputs.len() == 3 {
+                cts.push(Some(sum_to_last(ct)));
+            }
+            Rule::Cotangents(cts)
+        }
+        Op::RmsNorm => {
+            let (normal, factor) = rms_scaled(x(0), node.floats[0]);
+            let inner = ct * x(1).like(ct);
+            let ct_x = (inner - normal * (inner * normal).mean_last().like(ct)) * factor.like(ct);
+            two(ct_x, sum_to_last(ct * normal))
+        }
+        Op::Rope | Op::Attention | Op::LinearCrossEntropy => Rule::Decompose,
+
+        Op::Const | Op::Iota | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
+        Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq => Rule::Constant,
+        Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
+        Op::Write | Op::Output => Rule::Missing,
+    }
+}
+
+/// 1 where a > b, 1/2 where they tie, else 0.
+fn share_of_ties<'b>(a: Var<'b>, b: Var<'b>) -> Var<'b> {
+    let (all, half, none) = (a.constant(1.0), a.constant(0.5), a.constant(0.0));
+    b.binary(Op::Lt, a).select(all, a.binary(Op::Eq, b).select(half, none))
+}
+
+/// Sum over all axes but the last, as a vector.
+fn sum_to_last(x: Var<'_>) -> Var<'_> {
+    let dims = x.dims();
+    let leading: Vec<usize> = (0..dims.len() - 1).collect();
+    x.sum(&leading).reshape(&dims[dims.len() - 1..])
+}
+
+fn unconcat<'b>(b: &'b Builder, node: &Node, ct: Var<'b>) -> Vec<Option<Var<'b>>> {
+    let axis = node.ints[0] as usize;
+    let mut start = 0;
+    let parts = node.inputs.iter().map(|input| {
+        let dims = b.ty(*input).dims;
+        let mut ranges: Vec<(usize, usize)> = dims.iter().map(|dim| (0, *dim)).collect();
+        ranges[axis].0 = start;
+        start += dims[axis];
+        Some(ct.slice(&ranges))
+    });
+    parts.collect()
+}
+
+/// The result's axes are [batch, free x, free y]. dx contracts ct with y over free y; dy contracts ct with x over
+/// free x, so that dW of y = x W' comes out as [out, in].
+fn dot<'b>(node: &Node, x: Var<'b>, y: Var<'b>, ct: Var<'b>) -> (Var<'b>, Var<'b>) {
+    let axes = node.dot_axes(x.rank(), y.rank());
+    let alpha = node.floats[0];
+    let batch: Vec<usize> = (0..axes.batch.0.len()).collect();
+    let free_x: Vec<usize> = (0..axes.free.0.len()).map(|i| batch.len() + i).collect();
+    let free_y: Vec<usize> = (0..axes.free.1.len()).map(|i| batch.len() + free_x.len() + i).collect();
+    let side = |other: Var<'b>, own: Side, far: Side, far_in_ct: &[usize], own_in_ct: &[usize]| {
+        let product = DotAxes {
+            batch: (batch.clone(), far.batch.to_vec()),
+            contract: (far_in_ct.to_vec(), far.free.to_vec()),
+            free: (own_in_ct.to_vec(), sorted(far.contract)),
+        };
+        // Axes now: batch, own free axes, then the other's contracted axes in ascending order.
+        let contracted = sorted(far.contract).into_iter().map(|axis| {
+            let pair =
+                far.contract.iter().position(|other| *other == axis).expect("axis comes from this list");
+            own.contract[pair]
+        });
+        let order: Vec<usize> = own.batch.iter().chain(own.free).copied().chain(contracted).collect();
+        let mut axes_back = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(from, to)| axes_back[*to] = from);
+        ct.dot(other, &product, alpha).permute(&axes_back)
+    };
+    let side_x = Side { batch: &axes.batch.0, contract: &axes.contract.0, free: &axes.free.0 };
+    let side_y = Side { batch: &axes.batch.1, contract: &axes.contract.1, free: &axes.free.1 };
+    (side(y, side_x, side_y, &free_y, &free_x), side(x, side_y, side_x, &free_x, &free_y))
+}
+
+/// One operand's axes of a Dot.
+#[derive(Clone, Copy)]
+struct Side<'a> {
+    batch: &'a [usize],
+    contract: &'a [usize],
+    free: &'a [usize],
+}
+
+fn sorted(axes: &[usize]) -> Vec<usize> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    sorted
+}

@@ -1,0 +1,207 @@
+//! Every derivative row against central differences in f64, and the second derivative of the smooth ones.
+
+use graph::interp::{self, Tensor};
+use graph::{DType, Graph, NodeId, Op, Ty, grad};
+
+/// Smooth numbers without ties, in (0.2, 1.4) shifted by `shift`.
+fn fill(ty: &Ty, seed: f64, shift: f64) -> Tensor {
+    let value = |i: usize| 0.8 + 0.6 * (seed + 0.7 * i as f64 + 0.013 * (i * i) as f64).sin() + shift;
+    Tensor { ty: ty.clone(), data: (0..ty.elements()).map(value).collect() }
+}
+
+/// Sum of y * fixed weights, so that every element of y matters differently.
+fn weigh(graph: &mut Graph, y: NodeId) -> NodeId {
+    let dims = graph.dims(y).to_vec();
+    let count = dims.iter().product::<usize>();
+    let flat = graph.emit(Op::Reshape, &[y], &[count as i64], &[]);
+    let index = graph.emit(Op::Iota, &[], &[0, DType::F32 as i64, count as i64], &[]);
+    let angle = graph.emit(Op::Sin, &[index], &[], &[]);
+    let product = graph.emit(Op::Mul, &[flat, angle], &[], &[]);
+    let sum = graph.emit(Op::Sum, &[product], &[0], &[]);
+    graph.emit(Op::Reshape, &[sum], &[], &[])
+}
+
+struct Case {
+    name: String,
+    operands: Vec<Vec<usize>>,
+    shift: f64,
+    smooth: bool,
+    build: Box<dyn Fn(&mut Graph, &[NodeId]) -> NodeId>,
+}
+
+fn case(
+    name: &str,
+    operands: &[&[usize]],
+    build: impl Fn(&mut Graph, &[NodeId]) -> NodeId + 'static,
+) -> Case {
+    let operands = operands.iter().map(|dims| dims.to_vec()).collect();
+    Case { name: name.into(), operands, shift: 0.0, smooth: true, build: Box::new(build) }
+}
+
+fn op(op: Op, operands: &[&[usize]], ints: &[i64], floats: &[f64]) -> Case {
+    let (ints, floats) = (ints.to_vec(), floats.to_vec());
+    case(op.row().name, operands, move |graph, x| graph.emit(op, x, &ints, &floats))
+}
+
+fn cases() -> Vec<Case> {
+    let m: &[usize] = &[2, 3];
+    let mut cases: Vec<Case> = Vec::new();
+    for unary in
+        [Op::Neg, Op::Recip, Op::Sqrt, Op::Exp, Op::Log, Op::Sin, Op::Cos, Op::Tanh, Op::Erf, Op::Copy]
+    {
+        cases.push(op(unary, &[m], &[], &[]));
+    }
+    for binary in [Op::Add, Op::Sub, Op::Mul, Op::Div] {
+        cases.push(op(binary, &[m, m], &[], &[]));
+    }
+    for kinked in [Op::Max, Op::Min] {
+        cases.push(Case { smooth: false, ..op(kinked, &[m, m], &[], &[]) });
+    }
+    cases.push(Case { smooth: false, ..op(Op::ReduceMax, &[m], &[1], &[]) });
+    cases.push(case("Select", &[m, m, m], |graph, x| {
+        let less = graph.emit(Op::Lt, &[x[0], x[1]], &[], &[]);
+        let square = graph.emit(Op::Mul, &[x[1], x[1]], &[], &[]);
+        graph.emit(Op::Select, &[less, square, x[2]], &[], &[])
+    }));
+    cases.push(op(Op::Reshape, &[m], &[3, 2], &[]));
+    cases.push(op(Op::Permute, &[&[2, 3, 4]], &[2, 0, 1], &[]));
+    cases.push(op(Op::Broadcast, &[&[2, 1]], &[2, 5], &[]));
+    cases.push(op(Op::Slice, &[&[4, 3]], &[1, 2, 0, 3], &[]));
+    cases.push(op(Op::Pad, &[m], &[1, 0, 0, 2], &[0.5]));
+    cases.push(op(Op::Concat, &[m, &[2, 2]], &[1], &[]));
+    cases.push(op(Op::Sum, &[&[2, 3, 4]], &[0, 2], &[]));
+    cases.push(case("Gather", &[&[4, 3]], |graph, x| {
+        let ids = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 6], &[]);
+        let half = graph.constant(2.0, DType::I32, &[6]);
+        let ids = graph.emit(Op::Div, &[ids, half], &[], &[]);
+        graph.emit(Op::Gather, &[x[0], ids], &[], &[])
+    }));
+    cases.push(case("ScatterAdd", &[&[5, 3]], |graph, x| {
+        let ids = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 5], &[]);
+        let two = graph.constant(2.0, DType::I32, &[5]);
+        let ids = graph.emit(Op::Div, &[ids, two], &[], &[]);
+        graph.emit(Op::ScatterAdd, &[x[0], ids], &[4], &[])
+    }));
+    cases.push(op(Op::Dot, &[&[2, 3], &[4, 3]], &[0, 1, 1, 1], &[0.7]));
+    cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5]], &[1, 1, 1, 1, 2, 0], &[1.3]));
+    cases.push(op(Op::Dot, &[&[2, 3, 4], &[4, 5, 3]], &[0, 2, 1, 2, 2, 0], &[1.0]));
+    cases.push(op(Op::Softmax, &[m], &[], &[]));
+    cases.push(op(Op::LayerNorm, &[m, &[3], &[3]], &[], &[1e-5]));
+    cases.push(op(Op::LayerNorm, &[m, &[3]], &[], &[1e-5]));
+    cases.push(op(Op::RmsNorm, &[m, &[3]], &[], &[1e-6]));
+    cases.push(case("Rope", &[&[1, 2, 3, 4]], |graph, x| {
+        let positions = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 3], &[]);
+        graph.emit(Op::Rope, &[x[0], positions], &[], &[100.0])
+    }));
+    cases.push(op(Op::Attention, &[&[1, 4, 3, 2], &[1, 2, 3, 2], &[1, 2, 3, 2]], &[], &[0.7]));
+    cases.push(case("LinearCrossEntropy", &[&[2, 3], &[5, 3]], |graph, x| {
+        let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
+        graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])
+    }));
+    cases
+}
+
+/// Loss and its gradient for a case; with `second`, those of a weighing of the gradient.
+fn program(case: &Case, second: bool) -> Graph {
+    let mut graph = Graph::default();
+    let inputs: Vec<NodeId> = case
+        .operands
+        .iter()
+        .enumerate()
+        .map(|(i, dims)| graph.input(&format!("x{i}"), Ty::new(DType::F32, dims)))
+        .collect();
+    let y = (case.build)(&mut graph, &inputs);
+    let mut loss = weigh(&mut graph, y);
+    if second {
+        let zero = graph.constant(0.0, DType::F32, &[]);
+        loss = grad(&mut graph, loss, &inputs).into_iter().flatten().fold(zero, |sum, ct| {
+            let part = weigh(&mut graph, ct);
+            graph.emit(Op::Add, &[sum, part], &[], &[])
+        });
+    }
+    let gradients = grad(&mut graph, loss, &inputs);
+    graph.output("loss", loss);
+    for (i, (ct, input)) in gradients.into_iter().zip(&inputs).enumerate() {
+        let ct = ct.unwrap_or_else(|| {
+            let dims = graph.dims(*input).to_vec();
+            graph.constant(0.0, DType::F32, &dims)
+        });
+        graph.output(&format!("grad_x{i}"), ct);
+    }
+    assert!(graph.errors.is_empty(), "{}: {}", case.name, graph.errors[0]);
+    graph::verify(&graph).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    graph
+}
+
+fn check(case: &Case, second: bool) {
+    let graph = program(case, second);
+    let mut inputs: Vec<Tensor> = graph
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(i, decl)| fill(&decl.ty, 1.0 + 2.3 * i as f64, case.shift))
+        .collect();
+    let exact = interp::run(&graph, &inputs, &mut []);
+    let step = 1e-5;
+    for operand in 0..inputs.len() {
+        for element in 0..inputs[operand].data.len() {
+            let at = inputs[operand].data[element];
+            let mut loss = |value: f64| {
+                inputs[operand].data[element] = value;
+                interp::run(&graph, &inputs, &mut [])[0].data[0]
+            };
+            let numeric = (loss(at + step) - loss(at - step)) / (2.0 * step);
+            inputs[operand].data[element] = at;
+            let analytic = exact[1 + operand].data[element];
+            let error = (numeric - analytic).abs() / (1.0 + analytic.abs());
+            assert!(
+                error < 2e-8,
+                "{} second={second}: d/dx{operand}[{element}] is {analytic}, differences say {numeric}",
+                case.name
+            );
+        }
+    }
+}
+
+#[test]
+fn first_derivatives_agree_with_differences() {
+    cases().iter().for_each(|case| check(case, false));
+}
+
+#[test]
+fn second_derivatives_agree_with_differences() {
+    cases().iter().filter(|case| case.smooth).for_each(|case| check(case, true));
+}
+
+#[test]
+fn text_round_trips() {
+    for case in cases() {
+        let graph = program(&case, false);
+        let text = graph.to_string();
+        let again = graph::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        assert_eq!(again.to_string(), text, "{}", case.name);
+    }
+}
+
+#[test]
+fn a_wrong_emit_names_scope_operands_and_dims() {
+    let mut graph = Graph::default();
+    graph.push_scope("layers.3");
+    graph.push_scope("attn");
+    let x = graph.input("x", Ty::new(DType::F32, &[8, 256, 768]));
+    let w = graph.input("wq", Ty::new(DType::F32, &[512, 768]));
+    let y = graph.emit(Op::Dot, &[x, w], &[0, 1, 2, 0], &[1.0]);
+    assert_eq!(y, NodeId::POISON);
+    assert_eq!(graph.emit(Op::Neg, &[y], &[], &[]), NodeId::POISON);
+    assert_eq!(graph.errors.len(), 1);
+    assert_eq!(
+        graph.errors[0].to_string(),
+        "layers.3.attn: Dot contracts x f32[8, 256, 768] dim 2 (768) with wq f32[512, 768] dim 0 (512)"
+    );
+}
+
+#[test]
+fn parse_errors_name_the_line() {
+    let error = graph::parse("input x f32[2]\n%0 = Nope() [0] {} : f32[2] @").unwrap_err();
+    assert!(error.starts_with("line 2: unknown op \"Nope\""), "{error}");
+}

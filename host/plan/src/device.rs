@@ -1,0 +1,50 @@
+//! The one seam between the engine and a device.
+
+use crate::PlanSet;
+
+/// What the compiler has to know about a device.
+#[derive(Clone, Debug)]
+pub struct DeviceCaps {
+    /// `cpu`, `wgpu`, `cuda`.
+    pub name: &'static str,
+    /// Most memory operands of one kernel.
+    pub max_bindings: usize,
+    /// Longest row whose elements a RowReduce kernel may use again after a reduction; a longer row is reduced in a
+    /// kernel of its own.
+    pub max_row: usize,
+}
+
+/// A device error: what happened and where. The engine adds what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error("{what}: the device could not allocate {bytes} bytes")]
+    OutOfMemory { what: String, bytes: usize },
+    #[error("plan {plan}: {reason}")]
+    BadPlan { plan: String, reason: String },
+    #[error("no {kind} named {name:?}")]
+    Unknown { kind: &'static str, name: String },
+    #[error("{name}: got {got} bytes where the tensor has {want}")]
+    WrongSize { name: String, got: usize, want: usize },
+}
+
+/// Executes plans. Bytes are little-endian, row-major.
+pub trait Device {
+    /// Name and model of the hardware, for the run's record.
+    fn describe(&self) -> String;
+
+    /// Checks the plans, maps both memories, compiles kernels. State starts as zeros.
+    fn load(&mut self, set: PlanSet) -> Result<(), DeviceError>;
+
+    fn write_state(&mut self, name: &str, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    fn read_state(&self, name: &str) -> Result<Vec<u8>, DeviceError>;
+
+    /// Sets an input of a plan by its index in `Plan::inputs`. Uploads hold until another plan is replayed.
+    fn upload(&mut self, plan: usize, input: usize, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Runs a plan once.
+    fn replay(&mut self, plan: usize) -> Result<(), DeviceError>;
+
+    /// Reads an output of the plan replayed last, by its index in `Plan::outputs`.
+    fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError>;
+}

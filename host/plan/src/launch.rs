@@ -1,0 +1,83 @@
+//! Launches: one kernel each, with the memory it works on.
+
+/// Which memory a slot lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Region {
+    /// Lives across steps.
+    State,
+    /// Lives within one replay of one plan.
+    Arena,
+}
+
+/// A byte range. Offsets are multiples of 4; the start of a buffer is a multiple of 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    pub region: Region,
+    pub offset: usize,
+    pub bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// Scope path of the layer it came from, and the op: `layers.3.attn: Softmax`.
+    pub label: String,
+    pub op: LaunchOp,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum LaunchOp {
+    /// A tile kernel of the plan, by index, and a slot per binding.
+    Tile {
+        kernel: usize,
+        bindings: Vec<Slot>,
+    },
+    Gemm(Gemm),
+    ScatterAdd(ScatterAdd),
+}
+
+/// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j]`, once per point of the batch. All f32.
+///
+/// `out` overlaps neither operand. Which blocks of rows are computed apart may depend on the shape, never on the
+/// number of threads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gemm {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub alpha: f32,
+    pub a: Matrix,
+    pub b: Matrix,
+    pub out: Matrix,
+    /// Batch axes, outermost first; none for a single product.
+    pub batch: Vec<GemmBatch>,
+}
+
+/// A strided matrix. Strides are in elements and may be 0 (a repeated operand) but not negative.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matrix {
+    pub slot: Slot,
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+/// One batch axis, with the stride of each matrix along it, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GemmBatch {
+    pub count: usize,
+    pub a: usize,
+    pub b: usize,
+    pub out: usize,
+}
+
+/// `out = 0; for i in 0..count { out[clamp(ids[i], 0, rows - 1), :] += source[i, :] }`, f32, all contiguous.
+///
+/// Rows with the same id are added in the order of `i`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScatterAdd {
+    pub out: Slot,
+    pub ids: Slot,
+    pub source: Slot,
+    pub rows: usize,
+    pub width: usize,
+    pub count: usize,
+}

@@ -1,0 +1,22 @@
+//! Plain data between the compiler and the devices, and the one trait a device implements.
+//!
+//! A [`Plan`] is a straight list of [`Launch`]es over two memories whose addresses never change: the State slab,
+//! shared by all plans of a run, and the scratch arena, shared by turns. Nothing here knows a device, a plugin or a
+//! file, and nothing here computes.
+//!
+//! Obligations a device may rely on once [`Plan::validate`] has passed: each slot lies in its region, each address a
+//! kernel forms lies in its slot, and values refer only to earlier values.
+
+#![forbid(unsafe_code)]
+
+mod device;
+mod kernel;
+mod launch;
+mod plan;
+mod text;
+mod validate;
+
+pub use device::{Device, DeviceCaps, DeviceError};
+pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
+pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
+pub use plan::{IoSlot, Plan, PlanSet, StateLayout, StateSlot};

@@ -1,0 +1,104 @@
+//! The text of a plan: what `HOST_DUMP` shows and what the digest hashes, so it must name everything that decides
+//! a bit of the result.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::*;
+
+impl Display for PlanSet {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "states {} bytes", self.states.bytes)?;
+        for state in &self.states.slots {
+            writeln!(f, "  {} {}{:?} at {}", state.name, state.dtype, state.dims, state.slot)?;
+        }
+        self.plans.iter().try_for_each(|plan| write!(f, "{plan}"))
+    }
+}
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "plan {} arena {} bytes, live {} bytes", self.name, self.arena_bytes, self.live_bytes)?;
+        for (kind, list) in [("input", &self.inputs), ("output", &self.outputs)] {
+            for io in list {
+                writeln!(f, "  {kind} {} {}{:?} at {}", io.name, io.dtype, io.dims, io.slot)?;
+            }
+        }
+        writeln!(f, "  reads {:?}\n  writes {:?}", self.reads, self.writes)?;
+        for (index, kernel) in self.kernels.iter().enumerate() {
+            write!(f, "  kernel {index} {kernel}")?;
+        }
+        self.launches.iter().try_for_each(|launch| writeln!(f, "  {launch}"))
+    }
+}
+
+impl Display for TileKernel {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?} over {:?}", self.template, self.dims)?;
+        for (index, binding) in self.bindings.iter().enumerate() {
+            writeln!(f, "    b{index} {}{}", binding.dtype, if binding.written { " written" } else { "" })?;
+        }
+        for (index, value) in self.values.iter().enumerate() {
+            write!(f, "    v{index} = ")?;
+            match &value.expr {
+                Expr::Load { binding, at, gather } => {
+                    write!(f, "load b{binding}{at}")?;
+                    if let Some(g) = gather {
+                        write!(f, " + {} * v{} below {}", g.stride, g.index, g.limit)?;
+                    }
+                }
+                Expr::Const(bits) if value.dtype == ops::DType::F32 => {
+                    write!(f, "{:?}", f32::from_bits(*bits))?
+                }
+                Expr::Const(bits) => write!(f, "{bits}")?,
+                Expr::Iota(at) => write!(f, "iota{at}")?,
+                Expr::Apply { op, args } => write!(f, "{op}{args:?}")?,
+                Expr::Reduce { op, arg } => write!(f, "{op} v{arg}")?,
+            }
+            writeln!(f, " : {} {:?}", value.dtype, value.domain)?;
+        }
+        for store in &self.stores {
+            writeln!(f, "    store b{}{} = v{}", store.binding, store.at, store.value)?;
+        }
+        Ok(())
+    }
+}
+
+impl Display for Affine {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "({} + {:?})", self.offset, self.strides)
+    }
+}
+
+impl Display for Slot {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let region = match self.region {
+            Region::State => 'S',
+            Region::Arena => 'A',
+        };
+        write!(f, "{region}+{}..{}", self.offset, self.offset + self.bytes)
+    }
+}
+
+impl Display for Launch {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | ", self.label)?;
+        match &self.op {
+            LaunchOp::Tile { kernel, bindings } => {
+                write!(f, "tile {kernel}")?;
+                bindings.iter().try_for_each(|slot| write!(f, " {slot}"))
+            }
+            LaunchOp::Gemm(g) => {
+                write!(f, "gemm {}x{}x{} alpha {:?}", g.m, g.n, g.k, g.alpha)?;
+                for (name, x) in [("a", g.a), ("b", g.b), ("out", g.out)] {
+                    write!(f, " {name} {} ({}, {})", x.slot, x.row_stride, x.col_stride)?;
+                }
+                g.batch.iter().try_for_each(|b| write!(f, " batch {} ({}, {}, {})", b.count, b.a, b.b, b.out))
+            }
+            LaunchOp::ScatterAdd(s) => write!(
+                f,
+                "scatter_add {} ids {} source {} rows {} width {} count {}",
+                s.out, s.ids, s.source, s.rows, s.width, s.count
+            ),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The rows. Adding an op is one row here, then one each in inference, derivative, interpreter and emitters.
+
+use std::fmt;
+
+/// What kind of operation a row is; passes dispatch on it before they look at the op itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Has no operands.
+    Leaf,
+    /// One value per element from the same element of each operand; operands and result share one shape.
+    Elementwise,
+    /// Moves elements without computing: a view wherever strides can say it.
+    Movement,
+    /// Reads or writes rows chosen by integer operands.
+    Indexing,
+    /// Folds axes to size 1; the rank stays.
+    Reduce,
+    /// Sums of products.
+    Contraction,
+    /// Says something about the program rather than about values.
+    Structure,
+    /// A named operation whose meaning is its decomposition into primitives.
+    Composite,
+}
+
+/// One row of the op table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub op: Op,
+    pub code: u16,
+    pub name: &'static str,
+    pub class: Class,
+    /// Fewest and most operands.
+    pub arity: (usize, usize),
+    /// Integer and float attributes in order, and what the op does.
+    pub attributes: &'static str,
+    pub doc: &'static str,
+}
+
+macro_rules! op_table {
+    ($($code:literal $name:ident $class:ident $min:literal..=$max:literal $attributes:literal $doc:literal;)*) => {
+        /// An operation. The discriminant is its number in the ABI.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[repr(u16)]
+        pub enum Op { $(#[doc = $doc] $name = $code,)* }
+
+        impl Op {
+            pub const ALL: &[Op] = &[$(Op::$name,)*];
+
+            pub fn row(self) -> Row {
+                match self {
+                    $(Op::$name => Row {
+                        op: Op::$name, code: $code, name: stringify!($name), class: Class::$class,
+                        arity: ($min, $max), attributes: $attributes, doc: $doc,
+                    },)*
+                }
+            }
+
+            pub fn from_code(code: u16) -> Option<Op> {
+                match code { $($code => Some(Op::$name),)* _ => None }
+            }
+
+            pub fn from_name(name: &str) -> Option<Op> {
+                match name { $(stringify!($name) => Some(Op::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+op_table! {
+    // leaves
+    1 Input Leaf 0..=0 "index" "A value that arrives with every step: tokens, a learning rate.";
+    2 State Leaf 0..=0 "index" "A value that lives across steps: parameters, moments. Reads what it held before the step.";
+    3 Const Leaf 0..=0 "dtype, dims...; value" "One value in every element.";
+    4 Iota Leaf 0..=0 "axis, dtype, dims..." "The index along `axis`.";
+
+    // unary
+    20 Neg Elementwise 1..=1 "" "-x";
+    21 Recip Elementwise 1..=1 "" "1 / x";
+    22 Sqrt Elementwise 1..=1 "" "Square root.";
+    23 Exp Elementwise 1..=1 "" "e^x";
+    24 Log Elementwise 1..=1 "" "Natural logarithm.";
+    25 Sin Elementwise 1..=1 "" "Sine of radians.";
+    26 Cos Elementwise 1..=1 "" "Cosine of radians.";
+    27 Tanh Elementwise 1..=1 "" "Hyperbolic tangent.";
+    28 Erf Elementwise 1..=1 "" "Error function.";
+    29 Floor Elementwise 1..=1 "" "Largest integer not above x.";
+    30 Cast Elementwise 1..=1 "dtype" "Value in another type; floats truncate toward zero.";
+    31 Bitcast Elementwise 1..=1 "dtype" "Same 32 bits read as another type.";
+    32 Copy Elementwise 1..=1 "" "x, written out in row-major order.";
+
+    // binary, ternary
+    40 Add Elementwise 2..=2 "" "x + y";
+    41 Sub Elementwise 2..=2 "" "x - y";
+    42 Mul Elementwise 2..=2 "" "x * y";
+    43 Div Elementwise 2..=2 "" "x / y";
+    44 Max Elementwise 2..=2 "" "The larger of x and y.";
+    45 Min Elementwise 2..=2 "" "The smaller of x and y.";
+    46 Lt Elementwise 2..=2 "" "x < y, a bool.";
+    47 Eq Elementwise 2..=2 "" "x = y, a bool.";
+    48 And Elementwise 2..=2 "" "Bitwise (bool: logical) and.";
+    49 Or Elementwise 2..=2 "" "Bitwise (bool: logical) or.";
+    50 Xor Elementwise 2..=2 "" "Bitwise (bool: logical) exclusive or.";
+    51 Shl Elementwise 2..=2 "" "u32 shifted left.";
+    52 Shr Elementwise 2..=2 "" "u32 shifted right.";
+    60 Select Elementwise 3..=3 "" "Where the bool operand holds the second operand, else the third.";
+
+    // movement
+    70 Reshape Movement 1..=1 "dims..." "Same elements in row-major order, other dims.";
+    71 Permute Movement 1..=1 "axes..." "Axis i of the result is axis `axes[i]` of x.";
+    72 Broadcast Movement 1..=1 "dims..." "Axes of size 1 repeated; the rank stays.";
+    73 Slice Movement 1..=1 "(start, length) per axis" "A box of x.";
+    74 Pad Movement 1..=1 "(before, after) per axis; value" "x inside a larger box of `value`.";
+    75 Concat Movement 1..=64 "axis" "Operands one after another along `axis`.";
+
+    // indexing
+    80 Gather Indexing 2..=2 "" "Rows of table[V, ...] chosen by ids[...]: [ids..., ...]. An id outside 0..V is clamped.";
+    81 ScatterAdd Indexing 2..=2 "rows" "Rows of x[ids..., ...] added into zeros[rows, ...] at ids[...]. The transpose of Gather.";
+
+    // reductions, contraction
+    90 Sum Reduce 1..=1 "axes..." "Sum over `axes`, which stay with size 1.";
+    91 ReduceMax Reduce 1..=1 "axes..." "Maximum over `axes`, which stay with size 1.";
+    95 Dot Contraction 2..=2 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha"
+        "alpha * sum of products: result axes are batch, then free axes of x, then free axes of y.";
+
+    // structure
+    100 StopGrad Structure 1..=1 "" "x; no cotangent passes.";
+    101 Write Structure 1..=1 "state index" "x becomes the value of a State after the step.";
+    102 Output Structure 1..=1 "output index" "x is handed to the host.";
+
+    // composites
+    120 Softmax Composite 1..=1 "" "exp(x - max) / sum over the last axis.";
+    121 LayerNorm Composite 2..=3 "; eps" "(x - mean) / sqrt(var + eps) * gain (+ bias) over the last axis.";
+    122 RmsNorm Composite 2..=2 "; eps" "x / sqrt(mean(x^2) + eps) * gain over the last axis.";
+    123 Rope Composite 2..=2 "; theta" "Rotary positions, half-split pairing: x[B, H, T, D], positions[T] (Su et al. 2021).";
+    124 Attention Composite 3..=3 "; scale" "Causal softmax(scale q k') v: q[B, H, T, D], k and v[B, G, T, D], G divides H.";
+    125 LinearCrossEntropy Composite 3..=3 "" "-log softmax(x w')[target]: x[..., D], w[V, D], targets[...] of i32, loss[...].";
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.row().name)
+    }
+}
