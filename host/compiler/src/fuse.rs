@@ -1,0 +1,274 @@
+//! Clusters: which kernel nodes become one launch.
+//!
+//! Every tile node starts alone; then, producer by producer, neighbouring clusters merge wherever that is legal. No
+//! node is ever computed twice here, so merging only removes launches and traffic. Legal means:
+//! - index spaces agree: equal extents and reduced axes, or one side has a number for each row of the other;
+//! - each value passed inside is read at the element where it is computed (directly, or repeated along the row);
+//! - no path leads out of the merged cluster and back in, counting readers of a State before its writer;
+//! - a State written inside is read inside only at the written element;
+//! - memory operands stay within the device's limit;
+//! - column sums and rows beyond the device's limit keep no element values: nothing outside needs them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use graph::{Graph, NodeId, Op};
+use plan::DeviceCaps;
+
+use crate::analysis::{Analysis, Kind};
+use crate::view::View;
+use crate::{Cluster, Module};
+
+pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
+    let analysis = Analysis::new(&module.graph);
+    module.clusters = clusters(&module.graph, &analysis, caps);
+    Ok(())
+}
+
+/// One cluster for each kernel node: what an unfused plan runs.
+pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
+    let alone = |id: NodeId| {
+        let node = graph.node(id);
+        let (dims, reduced) = match node.op {
+            Op::Sum | Op::ReduceMax => {
+                (graph.dims(node.inputs[0]).to_vec(), node.ints.iter().map(|axis| *axis as usize).collect())
+            }
+            _ => (node.ty.dims.clone(), Vec::new()),
+        };
+        Cluster { nodes: vec![id], dims, reduced }
+    };
+    analysis.kernels(graph).map(alone).collect()
+}
+
+fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluster> {
+    let mut fuser = Fuser::new(graph, analysis, caps);
+    for id in analysis.kernels(graph).filter(|id| analysis.kind(*id) == Kind::Tile) {
+        let mut producers: Vec<NodeId> =
+            analysis.waits[id.index()].iter().copied().filter(|node| analysis.kind(*node) == Kind::Tile).collect();
+        producers.reverse();
+        for producer in producers {
+            fuser.try_merge(fuser.cluster_of[&producer], fuser.cluster_of[&id]);
+        }
+    }
+    fuser.clusters.into_iter().flatten().collect()
+}
+
+struct Fuser<'a> {
+    graph: &'a Graph,
+    analysis: &'a Analysis,
+    caps: &'a DeviceCaps,
+    clusters: Vec<Option<Cluster>>,
+    cluster_of: HashMap<NodeId, usize>,
+    /// Kernel nodes that wait for each kernel node.
+    waiters: HashMap<NodeId, Vec<NodeId>>,
+    ranks: Vec<usize>,
+}
+
+impl<'a> Fuser<'a> {
+    fn new(graph: &'a Graph, analysis: &'a Analysis, caps: &'a DeviceCaps) -> Fuser<'a> {
+        let clusters: Vec<Option<Cluster>> = singletons(graph, analysis).into_iter().map(Some).collect();
+        let numbered = clusters.iter().flatten().enumerate();
+        let cluster_of = numbered.map(|(index, cluster)| (cluster.nodes[0], index)).collect();
+        let mut waiters: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+        for id in analysis.kernels(graph) {
+            for before in &analysis.waits[id.index()] {
+                waiters.entry(*before).or_default().push(id);
+            }
+        }
+        let ranks = ranks(graph, analysis, &waiters);
+        Fuser { graph, analysis, caps, clusters, cluster_of, waiters, ranks }
+    }
+
+    fn try_merge(&mut self, first: usize, second: usize) {
+        if first == second {
+            return;
+        }
+        let (Some(a), Some(b)) = (&self.clusters[first], &self.clusters[second]) else { return };
+        let Some(merged) = combine(a, b) else { return };
+        let legal = self.reads_are_aligned(&merged)
+            && self.keeps_no_forbidden_values(&merged)
+            && self.states_are_updated_in_place(&merged)
+            && self.operands(&merged) <= self.caps.max_bindings
+            && !self.detour(first, second)
+            && !self.detour(second, first);
+        if legal {
+            for node in &merged.nodes {
+                self.cluster_of.insert(*node, first);
+            }
+            self.clusters[first] = Some(merged);
+            self.clusters[second] = None;
+        }
+    }
+
+    /// Every operand computed inside is read where it is computed: without a view, or repeated along the row.
+    fn reads_are_aligned(&self, cluster: &Cluster) -> bool {
+        let row_dims = cluster.row_dims();
+        cluster.nodes.iter().all(|id| {
+            let node = self.graph.node(*id);
+            node.inputs.iter().all(|input| {
+                let (root, repeated_only) = self.analysis.through_views(self.graph, *input);
+                if !self.reaches_into(root, cluster) {
+                    return true;
+                }
+                let direct = root == *input || (repeated_only && self.graph.dims(root) == row_dims);
+                // A gather reads rows of memory, never a value at its own element.
+                cluster.nodes.binary_search(&root).is_ok() && direct && node.op != Op::Gather
+            })
+        })
+    }
+
+    /// Whether `root`'s buffer is filled by the cluster: by itself or as part of a concatenation.
+    fn reaches_into(&self, root: NodeId, cluster: &Cluster) -> bool {
+        match self.analysis.kind(root) {
+            Kind::Concat => self.graph.node(root).inputs.iter().any(|part| {
+                let (root, _) = self.analysis.through_views(self.graph, *part);
+                self.reaches_into(root, cluster)
+            }),
+            _ => cluster.nodes.binary_search(&root).is_ok(),
+        }
+    }
+
+    /// Column sums and long rows hold no row of elements: element values stay inside, folded ones are not repeated.
+    fn keeps_no_forbidden_values(&self, cluster: &Cluster) -> bool {
+        let columns = cluster.folds_columns();
+        if !columns && (cluster.reduced.is_empty() || cluster.reduced_len() <= self.caps.max_row) {
+            return true;
+        }
+        let inside = |id: &NodeId| cluster.nodes.binary_search(id).is_ok();
+        let row_dims = cluster.row_dims();
+        cluster.nodes.iter().all(|id| {
+            let node = self.graph.node(*id);
+            let users = &self.analysis.users[id.index()];
+            if node.ty.dims != row_dims {
+                return users.iter().all(inside);
+            }
+            let folds = matches!(node.op, Op::Sum | Op::ReduceMax);
+            (folds || !columns)
+                && users.iter().all(|user| if inside(user) { !columns } else { !self.is_read_inside(*user, cluster) })
+        })
+    }
+
+    /// Whether a user, seen through views, is in the cluster.
+    fn is_read_inside(&self, user: NodeId, cluster: &Cluster) -> bool {
+        match self.analysis.kind(user) {
+            Kind::View => self.analysis.users[user.index()].iter().any(|next| self.is_read_inside(*next, cluster)),
+            _ => cluster.nodes.binary_search(&user).is_ok(),
+        }
+    }
+
+    fn states_are_updated_in_place(&self, cluster: &Cluster) -> bool {
+        let written: BTreeSet<NodeId> =
+            cluster.nodes.iter().filter_map(|id| self.analysis.written.get(id).copied()).collect();
+        if written.is_empty() {
+            return true;
+        }
+        cluster.nodes.iter().flat_map(|id| &self.graph.node(*id).inputs).all(|input| {
+            let Some(source) = self.analysis.source(*input) else { return true };
+            let dims = self.graph.dims(*input);
+            !written.contains(&source.owner)
+                || (source.view.offset == 0
+                    && source.view.is_contiguous(dims)
+                    && dims == self.graph.dims(source.owner)
+                    && source.view == View::contiguous(dims))
+        })
+    }
+
+    /// Memory operands of the cluster's kernel: distinct reads plus stores.
+    fn operands(&self, cluster: &Cluster) -> usize {
+        let mut reads: BTreeSet<(NodeId, usize, Vec<usize>)> = BTreeSet::new();
+        let mut stores = 0;
+        for id in &cluster.nodes {
+            for input in self.leaves(*id) {
+                let (root, _) = self.analysis.through_views(self.graph, input);
+                if cluster.nodes.binary_search(&root).is_err()
+                    && let Some(source) = self.analysis.source(input)
+                {
+                    reads.insert((source.owner, source.view.offset, source.view.strides.clone()));
+                }
+            }
+            stores += usize::from(is_stored(self.analysis, *id, cluster));
+        }
+        reads.len() + stores
+    }
+
+    /// Operands, looking through free nodes.
+    fn leaves(&self, id: NodeId) -> Vec<NodeId> {
+        self.graph.node(id).inputs.iter().copied().filter(|input| self.analysis.kind(*input) != Kind::Free).collect()
+    }
+
+    /// Whether some path leads from one cluster to the other through a third. Ranks grow along every path, so what
+    /// starts behind the goal is not searched.
+    fn detour(&self, from: usize, to: usize) -> bool {
+        let rank = |node: &NodeId| self.ranks[node.index()];
+        let last = self.clusters[to].iter().flat_map(|cluster| &cluster.nodes).map(rank).max().unwrap_or(0);
+        let mut seen = vec![false; self.clusters.len()];
+        seen[from] = true;
+        let mut pending: Vec<usize> = self.next_clusters(from).filter(|next| *next != to).collect();
+        while let Some(cluster) = pending.pop() {
+            if cluster == to {
+                return true;
+            }
+            let nodes = self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes);
+            let behind = nodes.map(rank).min().is_none_or(|first| first > last);
+            if !std::mem::replace(&mut seen[cluster], true) && !behind {
+                pending.extend(self.next_clusters(cluster));
+            }
+        }
+        false
+    }
+
+    fn next_clusters(&self, cluster: usize) -> impl Iterator<Item = usize> + '_ {
+        let nodes = self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes);
+        nodes.filter_map(|node| self.waiters.get(node)).flatten().map(|waiter| self.cluster_of[waiter])
+    }
+}
+
+/// Longest distance of each kernel node from a start, along waits.
+fn ranks(graph: &Graph, analysis: &Analysis, waiters: &HashMap<NodeId, Vec<NodeId>>) -> Vec<usize> {
+    let mut ranks = vec![0; graph.nodes.len()];
+    let mut open: Vec<usize> = analysis.waits.iter().map(Vec::len).collect();
+    let mut ready: Vec<NodeId> = analysis.kernels(graph).filter(|id| open[id.index()] == 0).collect();
+    while let Some(id) = ready.pop() {
+        for waiter in waiters.get(&id).into_iter().flatten() {
+            ranks[waiter.index()] = ranks[waiter.index()].max(ranks[id.index()] + 1);
+            open[waiter.index()] -= 1;
+            if open[waiter.index()] == 0 {
+                ready.push(*waiter);
+            }
+        }
+    }
+    ranks
+}
+
+/// Whether a node's value must go to memory: something other than the cluster's own element-aligned reads needs it.
+pub fn is_stored(analysis: &Analysis, id: NodeId, cluster: &Cluster) -> bool {
+    let mut pending = analysis.users[id.index()].clone();
+    while let Some(user) = pending.pop() {
+        match analysis.kind(user) {
+            Kind::View => pending.extend(&analysis.users[user.index()]),
+            Kind::Tile if cluster.nodes.binary_search(&user).is_ok() => {}
+            _ => return true,
+        }
+    }
+    false
+}
+
+/// The index space of both, if one can hold them.
+fn combine(a: &Cluster, b: &Cluster) -> Option<Cluster> {
+    let (dims, reduced) = if a.dims == b.dims {
+        match (a.reduced.is_empty(), b.reduced.is_empty()) {
+            (_, true) => (a.dims.clone(), a.reduced.clone()),
+            (true, _) => (b.dims.clone(), b.reduced.clone()),
+            _ if a.reduced == b.reduced => (a.dims.clone(), a.reduced.clone()),
+            _ => return None,
+        }
+    } else if b.reduced.is_empty() && !a.reduced.is_empty() && b.dims == a.row_dims() {
+        (a.dims.clone(), a.reduced.clone())
+    } else if a.reduced.is_empty() && !b.reduced.is_empty() && a.dims == b.row_dims() {
+        (b.dims.clone(), b.reduced.clone())
+    } else {
+        return None;
+    };
+    let mut nodes = [&a.nodes[..], &b.nodes].concat();
+    nodes.sort_unstable();
+    Some(Cluster { nodes, dims, reduced })
+}

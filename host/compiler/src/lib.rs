@@ -1,0 +1,103 @@
+//! From a graph to a plan: the pass list, top to bottom.
+//!
+//! The compiler knows no device (only [`DeviceCaps`]), no file and no plugin. Each pass has a name, can be shown to a
+//! dump callback, and, where the result stays correct without it, be switched off.
+
+#![forbid(unsafe_code)]
+
+mod analysis;
+mod fuse;
+mod layout;
+mod lower;
+mod memory;
+mod module;
+mod remat;
+mod schedule;
+mod select;
+mod simplify;
+mod view;
+
+use graph::Graph;
+use plan::{DeviceCaps, Plan, StateLayout};
+
+pub use module::{Cluster, Module};
+
+/// What can go wrong. A graph that passed the trace compiles, so most of these are bugs of the host.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    #[error(transparent)]
+    Graph(#[from] graph::GraphError),
+    #[error("plan {plan}: pass {pass}: {reason}; this is a bug of the host")]
+    Pass { plan: String, pass: &'static str, reason: String },
+    #[error("plan {plan}: no State {name} of type {ty} in the slab")]
+    NoState { plan: String, name: String, ty: String },
+}
+
+/// A step of the compiler.
+pub struct Pass {
+    pub name: &'static str,
+    /// Without it the plan is slower or larger but computes the same.
+    pub optional: bool,
+    run: fn(&mut Module, &DeviceCaps) -> Result<(), String>,
+}
+
+/// The compiler, read top to bottom.
+pub const PASSES: &[Pass] = &[
+    Pass { name: "select", optional: false, run: select::run },
+    Pass { name: "simplify", optional: true, run: simplify::run },
+    Pass { name: "layout", optional: false, run: layout::run },
+    Pass { name: "fuse", optional: true, run: fuse::run },
+    Pass { name: "remat", optional: true, run: remat::run },
+    Pass { name: "schedule", optional: false, run: schedule::run },
+    Pass { name: "memory", optional: false, run: memory::run },
+    Pass { name: "lower", optional: false, run: lower::run },
+];
+
+/// How to compile.
+#[derive(Default)]
+pub struct Options<'d> {
+    /// Names of optional passes to leave out.
+    pub disabled: Vec<String>,
+    /// Verify the graph between passes.
+    pub verify: bool,
+    /// Gets the text of the module after each pass: (number and name of the pass, text).
+    pub dump: Option<&'d mut dyn FnMut(&str, &str)>,
+}
+
+/// Compiles one graph into a plan over the given State slab.
+pub fn compile(
+    name: &str,
+    graph: &Graph,
+    states: &StateLayout,
+    caps: &DeviceCaps,
+    mut options: Options<'_>,
+) -> Result<Plan, CompileError> {
+    graph::verify(graph)?;
+    for decl in &graph.states {
+        let found = states.find(&decl.name).is_some_and(|slot| slot.dims == decl.ty.dims && slot.dtype == decl.ty.dtype);
+        if !found {
+            let (plan, name, ty) = (name.to_string(), decl.name.clone(), decl.ty.to_string());
+            return Err(CompileError::NoState { plan, name, ty });
+        }
+    }
+    let mut module = Module::new(name, graph.clone(), states.clone());
+    dump(&mut options, "00-trace", &module);
+    for (index, pass) in PASSES.iter().enumerate() {
+        if pass.optional && options.disabled.iter().any(|name| name == pass.name) {
+            continue;
+        }
+        let failed = |reason| CompileError::Pass { plan: name.to_string(), pass: pass.name, reason };
+        (pass.run)(&mut module, caps).map_err(failed)?;
+        if options.verify || cfg!(debug_assertions) {
+            graph::verify(&module.graph).map_err(|error| failed(error.to_string()))?;
+        }
+        dump(&mut options, &format!("{:02}-{}", index + 1, pass.name), &module);
+    }
+    Ok(module.plan)
+}
+
+fn dump(options: &mut Options<'_>, stage: &str, module: &Module) {
+    if let Some(dump) = &mut options.dump {
+        dump(stage, &module.to_string());
+    }
+}

@@ -1,0 +1,13 @@
+//! Hand kernel or decomposition: each composite a device has no kernel for is replaced by its meaning.
+//!
+//! No device has a hand kernel yet, so all composites are decomposed. Sharing of equal nodes then joins the forward
+//! pass with what derivatives recompute.
+
+use plan::DeviceCaps;
+
+use crate::Module;
+
+pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
+    module.graph = graph::expand(&module.graph);
+    Ok(())
+}

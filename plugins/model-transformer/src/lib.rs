@@ -1,0 +1,135 @@
+//! A decoder-only transformer (Vaswani et al. 2017; Radford et al. 2019).
+//!
+//! B batch, T tokens, D width, V vocabulary. Each block mixes tokens with the run's attention backbone, then each
+//! token with a two-layer network.
+
+use plugin_api::prelude::*;
+
+/// Where a sublayer is normalised.
+#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
+#[derive(plugin_api::schemars::JsonSchema)]
+#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
+#[schemars(crate = "plugin_api::schemars")]
+pub enum Norm {
+    /// x + f(norm(x)): trains without care.
+    Pre,
+    /// norm(x + f(x)): the original.
+    Post,
+}
+
+/// How order enters.
+#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
+#[derive(plugin_api::schemars::JsonSchema)]
+#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
+#[schemars(crate = "plugin_api::schemars")]
+pub enum Positions {
+    /// Only causality tells order.
+    None,
+    /// One vector for each position of the window.
+    Learned,
+    /// Queries and keys are turned (Su et al. 2021); the backbone does it.
+    Rope,
+}
+
+/// Nonlinearity of the feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
+#[derive(plugin_api::schemars::JsonSchema)]
+#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
+#[schemars(crate = "plugin_api::schemars")]
+pub enum Activation {
+    Gelu,
+    Relu,
+    Silu,
+}
+
+options! {
+    /// Embedding, blocks of attention and feed-forward network, final norm, head.
+    pub struct Transformer {
+        /// Vocabulary size V; 0 means the tokenizer's.
+        pub vocab: usize = 0,
+        /// Width D.
+        #[schemars(range(min = 1))]
+        pub d_model: usize = 128,
+        /// Blocks.
+        #[schemars(range(min = 1))]
+        pub layers: usize = 4,
+        /// Width of the feed-forward network; 0 means 4 D.
+        pub d_hidden: usize = 0,
+        pub norm: Norm = Norm::Pre,
+        pub positions: Positions = Positions::Rope,
+        /// One matrix for embedding and head.
+        pub tied: bool = true,
+        /// Biases in norms and the feed-forward network. The backbone has its own switch.
+        pub bias: bool = false,
+        /// Multiplies embeddings by sqrt(D).
+        pub embed_scale: bool = false,
+        pub activation: Activation = Activation::Gelu,
+    }
+}
+
+impl Transformer {
+    fn norm<'c>(&self, cx: &'c Cx<'c>, name: &str, x: Tensor<'c>) -> Tensor<'c> {
+        cx.layer_norm(name, x, self.bias)
+    }
+
+    /// x + f(norm(x)) or norm(x + f(x)).
+    fn sublayer<'c>(
+        &self,
+        cx: &'c Cx<'c>,
+        name: &str,
+        x: Tensor<'c>,
+        f: impl FnOnce(Tensor<'c>) -> Tensor<'c>,
+    ) -> Tensor<'c> {
+        cx.scope(name, || match self.norm {
+            Norm::Pre => x + f(self.norm(cx, "norm", x)),
+            Norm::Post => self.norm(cx, "norm", x + f(x)),
+        })
+    }
+
+    fn feed_forward<'c>(&self, cx: &'c Cx<'c>, x_btd: Tensor<'c>) -> Tensor<'c> {
+        let d = self.d_model;
+        let d_hidden = if self.d_hidden == 0 { 4 * d } else { self.d_hidden };
+        let biased = |name: &str, y| if self.bias { cx.bias(name, y) } else { y };
+        let h = biased("b_in", cx.linear("w_in", x_btd, d_hidden));
+        let h = match self.activation {
+            Activation::Gelu => h.gelu(),
+            Activation::Relu => h.relu(),
+            Activation::Silu => h.silu(),
+        };
+        biased("b_out", cx.linear("w_out", h, d))
+    }
+}
+
+impl Model for Transformer {
+    fn forward<'c>(&self, cx: &'c Cx<'c>, tokens_bt: Tensor<'c>) -> Output<'c> {
+        let (d, t) = (self.d_model, tokens_bt.dim(1));
+        let table = cx.embedding("embedding", self.vocab, d);
+        let mut x = table.rows(tokens_bt);
+        if self.embed_scale {
+            x = x * (d as f64).sqrt();
+        }
+        if self.positions == Positions::Learned {
+            x = x + cx.embedding("positions", t, d);
+        }
+        let positions = (self.positions == Positions::Rope).then(|| cx.positions(x));
+
+        for layer in 0..self.layers {
+            x = cx.scope(&format!("layers.{layer}"), || {
+                let x = self.sublayer(cx, "attention", x, |x| cx.attention(x, positions));
+                self.sublayer(cx, "mlp", x, |x| self.feed_forward(cx, x))
+            });
+        }
+        let hidden = if self.norm == Norm::Pre { self.norm(cx, "norm", x) } else { x };
+        let head = if self.tied { table } else { cx.embedding("head", self.vocab, d) };
+        Output { hidden, head }
+    }
+
+    fn validate(&self, dims: &Dims) -> Vec<Fault> {
+        let differs = self.vocab != dims.vocab;
+        let message = || format!("{} differs from the tokenizer's {}; leave it at 0", self.vocab, dims.vocab);
+        differs.then(|| ("vocab".into(), message())).into_iter().collect()
+    }
+}
+
+component! { model "transformer" => Transformer, "Decoder-only transformer over the run's attention backbone." }
+export_plugin!();
