@@ -187,8 +187,11 @@ pub trait GraphBuilder {
     fn fail(&self, message: RStr<'_>, loc: Loc<'_>);
 
     /// Whether the trace is for training; in evaluation dropout and the like are off.
-    #[sabi(last_prefix_field)]
     fn training(&self) -> bool;
+
+    /// Vocabulary size V of the run's tokenizer.
+    #[sabi(last_prefix_field)]
+    fn vocab(&self) -> u64;
 }
 
 /// A borrowed builder, as handed to components.

@@ -24,6 +24,7 @@ pub trait Builder {
     fn report(&self, name: &str, value: u32, at: &Location<'_>);
     fn fail(&self, message: &str, at: &Location<'_>);
     fn training(&self) -> bool;
+    fn vocab(&self) -> usize;
 }
 
 /// What a component traces with.
@@ -129,6 +130,11 @@ impl<'c> Cx<'c> {
         self.builder.training()
     }
 
+    /// Vocabulary size V of the run's tokenizer.
+    pub fn vocab(&self) -> usize {
+        self.builder.vocab()
+    }
+
     /// One value everywhere.
     #[track_caller]
     pub fn constant(&'c self, value: f64, dtype: DType, dims: &[usize]) -> Tensor<'c> {
@@ -218,5 +224,9 @@ impl Builder for BuilderRef<'_> {
 
     fn training(&self) -> bool {
         GraphBuilder::training(self)
+    }
+
+    fn vocab(&self) -> usize {
+        GraphBuilder::vocab(self) as usize
     }
 }

@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::abi::PluginError;
 
-/// Declares the options of a component, each with type, default and doc.
+/// Declares the options of a component, each with type, default and doc; or a choice among named variants, which
+/// users write in lower case.
 ///
 /// The struct derives `Deserialize` (unknown keys are refused), `Serialize`, `Default` and `JsonSchema`. Attributes
 /// pass through, so `#[schemars(range(min = 1))]` states a range.
@@ -27,6 +28,19 @@ macro_rules! options {
                 Self { $($field: $default),* }
             }
         }
+    };
+    (
+        $(#[$outer:meta])*
+        pub enum $name:ident {
+            $($(#[$inner:meta])* $variant:ident),* $(,)?
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, $crate::serde::Serialize, $crate::serde::Deserialize)]
+        #[derive($crate::schemars::JsonSchema)]
+        #[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
+        #[schemars(crate = "plugin_api::schemars")]
+        pub enum $name { $($(#[$inner])* $variant),* }
     };
 }
 

@@ -156,6 +156,11 @@ impl<'b> Var<'b> {
         self.apply(Op::Cast, &[], &[dtype as i64], &[])
     }
 
+    /// The same 32 bits read as another type.
+    pub fn bitcast(self, dtype: DType) -> Var<'b> {
+        self.apply(Op::Bitcast, &[], &[dtype as i64], &[])
+    }
+
     pub fn dot(self, other: Var<'b>, axes: &DotAxes, alpha: f64) -> Var<'b> {
         let encoded = DotAxes::encode((&axes.batch.0, &axes.batch.1), (&axes.contract.0, &axes.contract.1));
         self.apply(Op::Dot, &[other], &encoded, &[alpha])

@@ -5,48 +5,40 @@
 
 use plugin_api::prelude::*;
 
-/// Where a sublayer is normalised.
-#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
-#[derive(plugin_api::schemars::JsonSchema)]
-#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
-#[schemars(crate = "plugin_api::schemars")]
-pub enum Norm {
-    /// x + f(norm(x)): trains without care.
-    Pre,
-    /// norm(x + f(x)): the original.
-    Post,
+options! {
+    /// Where a sublayer is normalised.
+    pub enum Norm {
+        /// x + f(norm(x)): trains without care.
+        Pre,
+        /// norm(x + f(x)): the original.
+        Post,
+    }
 }
 
-/// How order enters.
-#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
-#[derive(plugin_api::schemars::JsonSchema)]
-#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
-#[schemars(crate = "plugin_api::schemars")]
-pub enum Positions {
-    /// Only causality tells order.
-    None,
-    /// One vector for each position of the window.
-    Learned,
-    /// Queries and keys are turned (Su et al. 2021); the backbone does it.
-    Rope,
+options! {
+    /// How order enters.
+    pub enum Positions {
+        /// Only causality tells order.
+        None,
+        /// One vector for each position of the window.
+        Learned,
+        /// Queries and keys are turned (Su et al. 2021); the backbone does it.
+        Rope,
+    }
 }
 
-/// Nonlinearity of the feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, plugin_api::serde::Serialize, plugin_api::serde::Deserialize)]
-#[derive(plugin_api::schemars::JsonSchema)]
-#[serde(crate = "plugin_api::serde", rename_all = "lowercase")]
-#[schemars(crate = "plugin_api::schemars")]
-pub enum Activation {
-    Gelu,
-    Relu,
-    Silu,
+options! {
+    /// Nonlinearity of the feed-forward network.
+    pub enum Activation {
+        Gelu,
+        Relu,
+        Silu,
+    }
 }
 
 options! {
     /// Embedding, blocks of attention and feed-forward network, final norm, head.
     pub struct Transformer {
-        /// Vocabulary size V; 0 means the tokenizer's.
-        pub vocab: usize = 0,
         /// Width D.
         #[schemars(range(min = 1))]
         pub d_model: usize = 128,
@@ -103,7 +95,7 @@ impl Transformer {
 impl Model for Transformer {
     fn forward<'c>(&self, cx: &'c Cx<'c>, tokens_bt: Tensor<'c>) -> Output<'c> {
         let (d, t) = (self.d_model, tokens_bt.dim(1));
-        let table = cx.embedding("embedding", self.vocab, d);
+        let table = cx.embedding("embedding", cx.vocab(), d);
         let mut x = table.rows(tokens_bt);
         if self.embed_scale {
             x = x * (d as f64).sqrt();
@@ -120,14 +112,8 @@ impl Model for Transformer {
             });
         }
         let hidden = if self.norm == Norm::Pre { self.norm(cx, "norm", x) } else { x };
-        let head = if self.tied { table } else { cx.embedding("head", self.vocab, d) };
+        let head = if self.tied { table } else { cx.embedding("head", cx.vocab(), d) };
         Output { hidden, head }
-    }
-
-    fn validate(&self, dims: &Dims) -> Vec<Fault> {
-        let differs = self.vocab != dims.vocab;
-        let message = || format!("{} differs from the tokenizer's {}; leave it at 0", self.vocab, dims.vocab);
-        differs.then(|| ("vocab".into(), message())).into_iter().collect()
     }
 }
 

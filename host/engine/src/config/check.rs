@@ -1,0 +1,126 @@
+//! Checks values against JSON schemas, with messages that name the key path.
+
+use serde_json::Value;
+
+use crate::nearest::suggest;
+
+/// A value that does not fit: its key path, and why.
+pub type Misfit = (String, String);
+
+/// Keys of an object schema.
+pub fn keys(schema: &Value) -> Vec<&str> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
+}
+
+/// Every misfit of an object under `path` against its schema. Unknown keys name the nearest known ones.
+pub fn object(value: &Value, schema: &Value, path: &str, misfits: &mut Vec<Misfit>) {
+    let Some(map) = value.as_object() else {
+        misfits.push((path.into(), format!("{value} is not a table")));
+        return;
+    };
+    for (key, value) in map {
+        let path = join(path, key);
+        match schema.get("properties").and_then(|properties| properties.get(key)) {
+            None => misfits.push((path, format!("is no known key{}", suggest(key, keys(schema))))),
+            Some(field) => {
+                if let Err(reason) = fits(value, field, schema) {
+                    misfits.push((path, reason));
+                }
+            }
+        }
+    }
+}
+
+pub fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.into() } else { format!("{path}.{key}") }
+}
+
+/// Whether a leaf fits its schema. `root` holds the definitions that `$ref`s name.
+pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
+    let schema = deref(schema, root);
+    if let Some(choices) = choices(schema) {
+        let fits = choices.contains(&value.as_str().unwrap_or_default());
+        let hint = suggest(value.as_str().unwrap_or_default(), choices.iter().copied());
+        return if fits { Ok(()) } else { Err(format!("{value} is not one of {}{hint}", choices.join(", "))) };
+    }
+    let kind = schema.get("type").and_then(Value::as_str).unwrap_or("any");
+    let (matches, name) = match kind {
+        "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
+        "number" => (value.is_number(), "a number"),
+        "string" => (value.is_string(), "a string"),
+        "boolean" => (value.is_boolean(), "true or false"),
+        "array" => (value.is_array(), "a list"),
+        "object" => (value.is_object(), "a table"),
+        _ => (true, ""),
+    };
+    if !matches {
+        return Err(format!("{value} is not {name}"));
+    }
+    let number = value.as_f64();
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+    match (number, bound("minimum"), bound("maximum")) {
+        (Some(number), Some(minimum), _) if number < minimum => Err(format!("{value} is below {minimum}, the smallest allowed")),
+        (Some(number), _, Some(maximum)) if number > maximum => Err(format!("{value} is above {maximum}, the largest allowed")),
+        _ => Ok(()),
+    }
+}
+
+fn deref<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
+    let reference = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
+    reference.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+}
+
+/// The strings an enum allows.
+pub fn choices(schema: &Value) -> Option<Vec<&str>> {
+    if let Some(list) = schema.get("enum").and_then(Value::as_array) {
+        return Some(list.iter().filter_map(Value::as_str).collect());
+    }
+    let variants = schema.get("oneOf")?.as_array()?;
+    let mut names = Vec::new();
+    for variant in variants {
+        match (variant.get("const").and_then(Value::as_str), choices(variant)) {
+            (Some(name), _) => names.push(name),
+            (None, Some(list)) => names.extend(list),
+            _ => return None,
+        }
+    }
+    Some(names)
+}
+
+/// Type, default and doc of each option, for `plugins info`.
+pub fn describe(schema: &Value) -> Vec<[String; 4]> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let row = |(key, field): (&String, &Value)| {
+        let target = deref(field, schema);
+        let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_string);
+        let kind = match choices(target) {
+            Some(names) => names.join(" | "),
+            None => text(target, "type").unwrap_or_default(),
+        };
+        let default = field.get("default").map(Value::to_string).unwrap_or_default();
+        let doc = text(field, "description").or_else(|| text(target, "description")).unwrap_or_default();
+        [key.clone(), kind, default, doc]
+    };
+    properties.map(|map| map.iter().map(row).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn misfits_name_path_and_reason() {
+        let schema = json!({"properties": {
+            "heads": {"type": "integer", "minimum": 1}, "norm": {"$ref": "#/$defs/Norm"}, "lr": {"type": "number"}},
+            "$defs": {"Norm": {"oneOf": [{"const": "pre"}, {"const": "post"}]}}});
+        let mut misfits = Vec::new();
+        object(&json!({"heads": 0, "nrom": 1, "norm": "mid", "lr": "x"}), &schema, "m", &mut misfits);
+        let text: Vec<String> = misfits.iter().map(|(path, reason)| format!("{path}: {reason}")).collect();
+        assert!(text.contains(&"m.heads: 0 is below 1, the smallest allowed".to_string()), "{text:?}");
+        assert!(text.contains(&"m.nrom: is no known key; did you mean norm?".to_string()), "{text:?}");
+        assert!(text.iter().any(|line| line.starts_with("m.norm: \"mid\" is not one of pre, post")), "{text:?}");
+        assert!(text.contains(&"m.lr: \"x\" is not a number".to_string()), "{text:?}");
+    }
+}

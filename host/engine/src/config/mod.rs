@@ -1,0 +1,236 @@
+//! From a command to one resolved tree: every value checked, every value with its origin.
+
+mod check;
+mod layers;
+mod settings;
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+pub use check::describe;
+pub use layers::presets;
+pub use settings::{Choice, Data, DeviceName, Sample, ScheduleKind, Settings, TokenizerName, Train};
+
+use crate::Error;
+use crate::plugins::{Component, Kind, Registry};
+
+/// What the command line says. Nothing is checked yet.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    pub model: Option<String>,
+    pub optimizer: Option<String>,
+    pub attention: Option<String>,
+    pub preset: Option<String>,
+    pub files: Vec<PathBuf>,
+    /// `key=value` each.
+    pub sets: Vec<String>,
+    pub data: Option<PathBuf>,
+    pub steps: Option<u64>,
+    pub seed: Option<u64>,
+    pub device: Option<String>,
+    pub threads: Option<usize>,
+}
+
+impl Request {
+    /// (key, value, flag) of each flag that was given.
+    fn flags(&self) -> Vec<(&'static str, Value, &'static str)> {
+        let text = |value: &Option<String>| value.clone().map(Value::from);
+        let number = |value: Option<u64>| value.map(Value::from);
+        let all = [
+            ("model.name", text(&self.model), "--plugin"),
+            ("optimizer.name", text(&self.optimizer), "--optim"),
+            ("attention.name", text(&self.attention), "--attention"),
+            ("data.path", self.data.as_ref().map(|path| Value::from(path.display().to_string())), "--data"),
+            ("train.steps", number(self.steps), "--steps"),
+            ("seed", number(self.seed), "--seed"),
+            ("device", text(&self.device), "--device"),
+            ("threads", number(self.threads.map(|threads| threads as u64)), "--threads"),
+        ];
+        all.into_iter().filter_map(|(key, value, flag)| value.map(|value| (key, value, flag))).collect()
+    }
+}
+
+/// A component with its complete options.
+#[derive(Clone)]
+pub struct Chosen {
+    pub component: Component,
+    pub options: Value,
+}
+
+/// A complete, checked configuration.
+pub struct Resolved {
+    pub settings: Settings,
+    pub model: Chosen,
+    pub attention: Chosen,
+    pub optimizer: Chosen,
+    /// Every leaf: key path, value, where it came from.
+    pub origins: Vec<(String, Value, String)>,
+}
+
+/// Layers, completes and checks a request. Opens the three plugins; touches no data and no device.
+pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error> {
+    let mut figment = layers::layers(request)?;
+    let mut late_sets = Vec::new();
+    for text in &request.sets {
+        let (key, value) = layers::parse_assignment(text)?;
+        match key.as_str() {
+            "model.name" | "attention.name" | "optimizer.name" => figment = layers::set(figment, &key, value),
+            _ => late_sets.push((key, value)),
+        }
+    }
+    let name = |key: &str| figment.extract_inner::<String>(key).map_err(|_| Error::said(format!("{key} is not a string")));
+    let components = [
+        registry.find(Kind::Model, &name("model.name")?)?,
+        registry.find(Kind::Attention, &name("attention.name")?)?,
+        registry.find(Kind::Optimizer, &name("optimizer.name")?)?,
+    ];
+    let schemas = components.each_ref().map(Component::schema);
+    let [model, attention, optimizer] = schemas;
+    let schemas = [model?, attention?, optimizer?];
+    let known = known_keys(&components, &schemas);
+    for (key, value) in late_sets {
+        let key = layers::complete(&key, &known)?;
+        figment = layers::set(figment, &key, value);
+    }
+
+    let merged: Value = figment.extract().map_err(|error| Error::said(error.to_string()))?;
+    let mut misfits = Vec::new();
+    check_sections(&merged, registry, &components, &schemas, &mut misfits);
+    if !misfits.is_empty() {
+        let lines: Vec<String> =
+            misfits.iter().map(|(key, reason)| format!("{key}: {reason} (from {})", layers::origin(&figment, key))).collect();
+        return Err(Error::said(lines.join("\n")));
+    }
+    let mut settings: Settings =
+        serde_json::from_value(merged).map_err(|error| Error::said(format!("configuration: {error}")))?;
+
+    let mut chosen = Vec::new();
+    for (component, choice) in
+        components.iter().zip([&mut settings.model, &mut settings.attention, &mut settings.optimizer])
+    {
+        let options = component.resolve(&choice.own())?;
+        // Only the chosen component's options belong to the run's record.
+        choice.options = [(choice.short().to_string(), options.as_object().cloned().unwrap_or_default())].into();
+        chosen.push(Chosen { component: component.clone(), options });
+    }
+    let origins = leaves(&settings)?
+        .into_iter()
+        .map(|(key, value)| {
+            let origin = layers::origin(&figment, &key);
+            (key, value, origin)
+        })
+        .collect();
+    let [model, attention, optimizer] =
+        <[Chosen; 3]>::try_from(chosen).map_err(|_| Error::said("three components were chosen"))?;
+    Ok(Resolved { settings, model, attention, optimizer, origins })
+}
+
+/// Asks each component whether its options fit the run. Key paths are complete.
+pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Error> {
+    let mut lines = Vec::new();
+    for (section, chosen) in
+        [("model", &resolved.model), ("attention", &resolved.attention), ("optimizer", &resolved.optimizer)]
+    {
+        for (key, message) in chosen.component.validate(&chosen.options, dims)? {
+            let path = format!("{section}.{}.{key}", chosen.component.name());
+            let origin = resolved.origins.iter().find(|(known, ..)| *known == path).map(|(_, _, origin)| origin.as_str());
+            lines.push(format!("{path}: {message} (from {})", origin.unwrap_or("plugin default")));
+        }
+    }
+    if lines.is_empty() { Ok(()) } else { Err(Error::said(lines.join("\n"))) }
+}
+
+const SECTIONS: [&str; 3] = ["model", "attention", "optimizer"];
+
+fn host_schema() -> Value {
+    schemars::schema_for!(Settings).to_value()
+}
+
+/// Schema of a plain section of the host, by the definition it refers to.
+fn section_schema(root: &Value, name: &str) -> Value {
+    let pointer = root.pointer(&format!("/properties/{name}/$ref")).and_then(Value::as_str);
+    let inline = root.pointer(&format!("/properties/{name}")).cloned().unwrap_or_default();
+    let mut schema = pointer.and_then(|path| root.pointer(&path[1..])).cloned().unwrap_or(inline);
+    if let (Some(map), Some(definitions)) = (schema.as_object_mut(), root.get("$defs")) {
+        map.insert("$defs".into(), definitions.clone());
+    }
+    schema
+}
+
+fn known_keys(components: &[Component; 3], schemas: &[Value; 3]) -> Vec<String> {
+    let root = host_schema();
+    let mut known: Vec<String> = Vec::new();
+    for key in check::keys(&root) {
+        let section = section_schema(&root, key);
+        let inner = check::keys(&section);
+        match SECTIONS.iter().position(|name| *name == key) {
+            Some(index) => {
+                known.push(format!("{key}.name"));
+                let name = components[index].name();
+                known.extend(check::keys(&schemas[index]).iter().map(|option| format!("{key}.{name}.{option}")));
+            }
+            None if inner.is_empty() => known.push(key.into()),
+            None => known.extend(inner.iter().map(|inner| format!("{key}.{inner}"))),
+        }
+    }
+    known
+}
+
+fn check_sections(
+    merged: &Value,
+    registry: &Registry,
+    components: &[Component; 3],
+    schemas: &[Value; 3],
+    misfits: &mut Vec<check::Misfit>,
+) {
+    let root = host_schema();
+    let mut top = Map::new();
+    for (key, value) in merged.as_object().into_iter().flatten() {
+        if let Some(index) = SECTIONS.iter().position(|name| name == key) {
+            check_choice(key, value, registry, Kind::ALL[index], (&components[index], &schemas[index]), misfits);
+            continue;
+        }
+        let section = section_schema(&root, key);
+        if check::keys(&section).is_empty() {
+            top.insert(key.clone(), value.clone());
+        } else {
+            check::object(value, &section, key, misfits);
+        }
+    }
+    check::object(&Value::Object(top), &root, "", misfits);
+}
+
+fn check_choice(
+    section: &str,
+    value: &Value,
+    registry: &Registry,
+    kind: Kind,
+    (component, schema): (&Component, &Value),
+    misfits: &mut Vec<check::Misfit>,
+) {
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "name") {
+        let path = check::join(section, key);
+        let names: Vec<&str> = registry.components(kind).map(|(_, info)| info.name.as_str()).collect();
+        if *key == component.name() {
+            check::object(value, schema, &path, misfits);
+        } else if !names.contains(&key.as_str()) {
+            let advice = crate::nearest::suggest(key, names);
+            misfits.push((path, format!("names no {} that is installed{advice}", kind.name())));
+        }
+    }
+}
+
+/// Leaves of the tree by key path.
+fn leaves(settings: &Settings) -> Result<Vec<(String, Value)>, Error> {
+    fn walk(path: &str, value: &Value, out: &mut Vec<(String, Value)>) {
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| walk(&check::join(path, key), value, out)),
+            leaf => out.push((path.into(), leaf.clone())),
+        }
+    }
+    let tree = serde_json::to_value(settings).map_err(|error| Error::said(error.to_string()))?;
+    let mut out = Vec::new();
+    walk("", &tree, &mut out);
+    Ok(out)
+}

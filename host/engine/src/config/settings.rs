@@ -1,0 +1,184 @@
+//! The typed tree of everything a run can be told, with defaults, ranges and docs.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Where a plan runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceName {
+    /// The fastest device that is there.
+    Auto,
+    Cpu,
+    /// The f64 interpreter: slow, the oracle of the others.
+    Interpreter,
+}
+
+/// Everything about a run.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Settings {
+    /// Decides initial values, data order and every random draw.
+    pub seed: u64,
+    pub device: DeviceName,
+    /// Threads of the CPU device; 0 means as many as there are cores.
+    #[schemars(range(max = 256))]
+    pub threads: usize,
+    pub model: Choice,
+    pub attention: Choice,
+    pub optimizer: Choice,
+    pub train: Train,
+    pub data: Data,
+    pub sample: Sample,
+}
+
+/// A component by name, and options under the names of components: those of the chosen one count.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Choice {
+    /// `name` or `plugin/name`.
+    pub name: String,
+    #[serde(flatten)]
+    pub options: BTreeMap<String, Map<String, Value>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    Constant,
+    Cosine,
+    Linear,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Train {
+    /// Optimizer steps.
+    #[schemars(range(min = 1))]
+    pub steps: u64,
+    /// Windows in a micro-batch, B.
+    #[schemars(range(min = 1))]
+    pub batch: usize,
+    /// Micro-batches of a step.
+    #[schemars(range(min = 1))]
+    pub accumulate: usize,
+    /// Tokens of a window, T.
+    #[schemars(range(min = 1))]
+    pub window: usize,
+    /// Peak learning rate.
+    #[schemars(range(min = 0.0))]
+    pub lr: f64,
+    /// Steps over which the rate rises linearly from 0.
+    pub warmup: u64,
+    pub schedule: ScheduleKind,
+    /// Last learning rate as a fraction of the peak.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub final_lr: f64,
+    /// Part of the steps over which a linear schedule falls; cosine falls over all after the warm-up.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub decay: f64,
+    /// Largest global gradient norm; 0 turns clipping off.
+    #[schemars(range(min = 0.0))]
+    pub clip: f64,
+    /// Steps between evaluations; 0 means only at the end.
+    pub eval_every: u64,
+    /// Most validation windows of an evaluation.
+    #[schemars(range(min = 1))]
+    pub eval_windows: usize,
+    /// Steps between checkpoints; 0 means only at the end.
+    pub save_every: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerName {
+    Byte,
+    Char,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Data {
+    /// Text file, folder or JSONL; empty means the embedded story corpus.
+    pub path: PathBuf,
+    pub tokenizer: TokenizerName,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Sample {
+    /// Tokens of the sample at the end of a run; 0 means none.
+    pub tokens: usize,
+    /// 0 is greedy.
+    #[schemars(range(min = 0.0))]
+    pub temperature: f64,
+    /// Start of the sample; empty means the first words of the validation text.
+    pub prompt: String,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            seed: 1,
+            device: DeviceName::Auto,
+            threads: 0,
+            model: Choice::named("transformer"),
+            attention: Choice::named("full"),
+            optimizer: Choice::named("adamw"),
+            train: Train::default(),
+            data: Data { path: PathBuf::new(), tokenizer: TokenizerName::Byte },
+            sample: Sample { tokens: 300, temperature: 0.8, prompt: String::new() },
+        }
+    }
+}
+
+impl Default for Train {
+    fn default() -> Train {
+        Train {
+            steps: 500,
+            batch: 16,
+            accumulate: 1,
+            window: 128,
+            lr: 3e-3,
+            warmup: 50,
+            schedule: ScheduleKind::Cosine,
+            final_lr: 0.1,
+            decay: 0.4,
+            clip: 1.0,
+            eval_every: 0,
+            eval_windows: 256,
+            save_every: 0,
+        }
+    }
+}
+
+impl Default for Data {
+    fn default() -> Data {
+        Settings::default().data
+    }
+}
+
+impl Default for Sample {
+    fn default() -> Sample {
+        Settings::default().sample
+    }
+}
+
+impl Choice {
+    fn named(name: &str) -> Choice {
+        Choice { name: name.into(), options: BTreeMap::new() }
+    }
+
+    /// Name without its plugin: the key of its options.
+    pub fn short(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or(&self.name)
+    }
+
+    /// Options of the chosen component.
+    pub fn own(&self) -> Value {
+        Value::Object(self.options.get(self.short()).cloned().unwrap_or_default())
+    }
+}

@@ -1,0 +1,144 @@
+//! Which components there are and where they are looked for.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use plugin_api::abi::kind;
+
+use super::{Component, ComponentInfo, Library, PluginInfo, metadata};
+use crate::Error;
+use crate::nearest::suggest;
+
+/// What a component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Model,
+    Attention,
+    Optimizer,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Model, Kind::Attention, Kind::Optimizer];
+
+    pub fn code(self) -> u8 {
+        match self {
+            Kind::Model => kind::MODEL,
+            Kind::Attention => kind::ATTENTION,
+            Kind::Optimizer => kind::OPTIMIZER,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        kind::NAMES[self.code() as usize]
+    }
+}
+
+/// Libraries of the search path, listed by their metadata and opened on first use.
+pub struct Registry {
+    pub folders: Vec<PathBuf>,
+    pub plugins: Vec<PluginInfo>,
+    /// Library files that are no usable plugins, and why.
+    pub rejected: Vec<(PathBuf, String)>,
+    open: RefCell<HashMap<PathBuf, Library>>,
+}
+
+impl Registry {
+    /// Looks in `HOST_PLUGIN_PATH`, then beside the executable, then in `lib/host` of its prefix. No plugin code runs.
+    pub fn discover() -> Registry {
+        let mut folders: Vec<PathBuf> = Vec::new();
+        if let Some(path) = std::env::var_os("HOST_PLUGIN_PATH") {
+            folders.extend(std::env::split_paths(&path));
+        }
+        folders.extend(beside_executable("plugins"));
+        Registry::of(folders)
+    }
+
+    pub fn of(folders: Vec<PathBuf>) -> Registry {
+        let (mut plugins, mut rejected) = (Vec::new(), Vec::new());
+        let mut files: Vec<PathBuf> = folders.iter().flat_map(|folder| libraries(folder)).collect();
+        files.dedup();
+        for path in files {
+            match metadata::read(&path) {
+                Ok(info) => plugins.push(info),
+                Err(reason) => rejected.push((path, reason)),
+            }
+        }
+        Registry { folders, plugins, rejected, open: RefCell::default() }
+    }
+
+    /// All announced components of a kind, with their plugins.
+    pub fn components(&self, kind: Kind) -> impl Iterator<Item = (&PluginInfo, &ComponentInfo)> {
+        let all = self.plugins.iter().flat_map(|plugin| plugin.components.iter().map(move |each| (plugin, each)));
+        all.filter(move |(_, component)| component.kind == kind.name())
+    }
+
+    /// The component called `name` or `plugin/name`, opened.
+    pub fn find(&self, kind: Kind, name: &str) -> Result<Component, Error> {
+        let (plugin, short) = match name.split_once('/') {
+            Some((plugin, short)) => (Some(plugin), short),
+            None => (None, name),
+        };
+        let matches: Vec<&PluginInfo> = self
+            .components(kind)
+            .filter(|(info, component)| component.name == short && plugin.is_none_or(|plugin| info.plugin == plugin))
+            .map(|(info, _)| info)
+            .collect();
+        let info = match matches[..] {
+            [info] => info,
+            [] => return Err(self.unknown(kind, name)),
+            [first, second, ..] => {
+                return Err(Error::said(format!(
+                    "two plugins have a component {short:?}: {} ({}) and {} ({}); say {}/{short} or {}/{short}",
+                    first.plugin,
+                    first.path.display(),
+                    second.plugin,
+                    second.path.display(),
+                    first.plugin,
+                    second.plugin
+                )));
+            }
+        };
+        let library = self.library(info)?;
+        let found = library.components().into_iter().find(|component| {
+            component.kind() == kind.code() && component.name() == short
+        });
+        found.ok_or_else(|| {
+            Error::said(format!("plugin {} announces {} {short} but does not have it; rebuild it", info.plugin, kind.name()))
+        })
+    }
+
+    fn library(&self, info: &PluginInfo) -> Result<Library, Error> {
+        if let Some(library) = self.open.borrow().get(&info.path) {
+            return Ok(*library);
+        }
+        let library = Library::open(info)?;
+        self.open.borrow_mut().insert(info.path.clone(), library);
+        Ok(library)
+    }
+
+    fn unknown(&self, kind: Kind, name: &str) -> Error {
+        let known: Vec<&str> = self.components(kind).map(|(_, component)| component.name.as_str()).collect();
+        let folders: Vec<String> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let looked = format!("looked in {}", folders.join(", "));
+        let advice = if known.is_empty() { "; build plugins with `cargo xtask build`".to_string() } else { suggest(name, known) };
+        Error::said(format!("there is no {} {name:?}{advice} ({looked})", kind.name()))
+    }
+}
+
+/// `name` beside the executable and below `lib/host` of its prefix, where they exist.
+pub fn beside_executable(name: &str) -> Vec<PathBuf> {
+    let executable = std::env::current_exe().and_then(|path| path.canonicalize());
+    let Some(folder) = executable.ok().and_then(|path| path.parent().map(Path::to_path_buf)) else { return Vec::new() };
+    let places = [folder.join(name), folder.join("../lib/host").join(name)];
+    places.into_iter().filter(|place| place.is_dir()).collect()
+}
+
+/// Library files of a folder, sorted.
+fn libraries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|ending| ending == std::env::consts::DLL_EXTENSION));
+    files.sort();
+    files
+}

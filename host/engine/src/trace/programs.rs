@@ -1,0 +1,371 @@
+//! The plans of a training run, each as a graph: step (or accumulate and apply), eval, logits.
+//!
+//! B batch, T tokens, V vocabulary. A step is: per-token losses, their mean, its gradient per bank, the global norm,
+//! clipping, the optimizer, and a write of each State that keeps the old value if the step is not finite.
+
+use std::collections::BTreeMap;
+
+use abi_stable::std_types::RBox;
+use graph::{Builder, DType, Graph, NodeId, Op, Ty, Var};
+use plugin_api::abi::{GroupIds, LossIds, ModelObject_TO, OptimizerObject_TO};
+
+use super::banks::Banks;
+use super::builder::{Context, Scalar, Traced, Tracer, optional};
+use crate::Error;
+use crate::config::{Chosen, Resolved};
+use crate::plugins::Registry;
+
+/// A named graph.
+pub struct Program {
+    pub name: &'static str,
+    pub graph: Graph,
+}
+
+/// All graphs of a run.
+pub struct Programs {
+    pub list: Vec<Program>,
+    pub banks: Banks,
+    /// Scalars by input name.
+    pub scalars: BTreeMap<String, Scalar>,
+    /// Metrics that components report, by output name.
+    pub reports: Vec<String>,
+}
+
+/// Sizes of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub batch: usize,
+    pub window: usize,
+    pub vocab: usize,
+    /// Micro-batches of a step.
+    pub accumulate: usize,
+    /// Largest gradient norm; 0 for none.
+    pub clip: f64,
+}
+
+struct Maker<'t> {
+    context: &'t Context<'t>,
+    model: ModelObject_TO<'static, RBox<()>>,
+    optimizer: OptimizerObject_TO<'static, RBox<()>>,
+    chosen_model: &'t Chosen,
+    chosen_optimizer: &'t Chosen,
+    shape: Shape,
+}
+
+/// Loss of a micro-batch and its gradient, one flat tensor per bank.
+struct Backward {
+    loss: NodeId,
+    gradients: Vec<NodeId>,
+}
+
+impl Programs {
+    /// Traces every plan. Fails on the first trace with errors, and when a parameter has no gradient path.
+    pub fn trace(resolved: &Resolved, registry: &Registry, shape: Shape) -> Result<Programs, Error> {
+        let context = Context { registry, attention: &resolved.attention, vocab: shape.vocab };
+        let maker = Maker {
+            context: &context,
+            model: resolved.model.component.model(&resolved.model.options)?,
+            optimizer: resolved.optimizer.component.optimizer(&resolved.optimizer.options)?,
+            chosen_model: &resolved.model,
+            chosen_optimizer: &resolved.optimizer,
+            shape,
+        };
+        let banks = maker.discover()?;
+        let (mut list, mut scalars, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut add = |name: &'static str, traced: Traced| {
+            scalars.extend(traced.scalars);
+            list.push(Program { name, graph: traced.graph });
+        };
+        if shape.accumulate == 1 {
+            add("step", maker.step(&banks, &mut reports)?);
+        } else {
+            add("accumulate", maker.accumulate(&banks, &mut reports)?);
+            add("apply", maker.apply(&banks, &mut reports)?);
+        }
+        add("eval", maker.eval(&banks)?);
+        add("logits", maker.logits(&banks)?);
+        Ok(Programs { list, banks, scalars, reports })
+    }
+
+    pub fn find(&self, name: &str) -> Option<&Program> {
+        self.list.iter().find(|program| program.name == name)
+    }
+}
+
+impl Maker<'_> {
+    /// A first trace that only asks which parameters there are.
+    fn discover(&self) -> Result<Banks, Error> {
+        let tracer = Tracer::new(self.context, None, true);
+        self.losses(&tracer, self.shape.batch);
+        let parameters = tracer.finish("the model")?.parameters;
+        if parameters.is_empty() {
+            return Err(Error::said(format!("model {} has no parameters to train", self.chosen_model.component.name())));
+        }
+        Ok(Banks::new(parameters))
+    }
+
+    fn tokens(&self, tracer: &Tracer<'_>, name: &str, batch: usize) -> NodeId {
+        tracer.graph(|graph| graph.input(name, Ty::new(DType::I32, &[batch, self.shape.window])))
+    }
+
+    /// token_losses[B, T] and the auxiliary loss; checks what the model returned.
+    fn losses(&self, tracer: &Tracer<'_>, batch: usize) -> (NodeId, Option<NodeId>) {
+        let (tokens, targets) = (self.tokens(tracer, "tokens", batch), self.tokens(tracer, "targets", batch));
+        let component = &self.chosen_model.component;
+        let ids: Option<LossIds> = tracer.call(self.chosen_model, |builder| {
+            component.outcome(self.model.train(builder, tokens.0, targets.0))
+        });
+        let Some(ids) = ids else { return (NodeId::POISON, None) };
+        let token_losses = NodeId(ids.token_losses);
+        let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
+        let checked = tracer.graph(|graph| check(graph, token_losses, &wanted, "the model's token losses"));
+        let auxiliary = optional(ids.auxiliary);
+        let auxiliary = auxiliary.map(|id| tracer.graph(|graph| check(graph, id, &Ty::scalar(DType::F32), "the auxiliary loss")));
+        (checked, auxiliary)
+    }
+
+    fn backward(&self, tracer: &Tracer<'_>, banks: &Banks) -> Result<Backward, Error> {
+        let (token_losses, auxiliary) = self.losses(tracer, self.shape.batch);
+        let tensors = tracer.tensors();
+        tracer.graph(|graph| {
+            if token_losses == NodeId::POISON || auxiliary == Some(NodeId::POISON) {
+                return Ok(Backward { loss: NodeId::POISON, gradients: banks.banks.iter().map(|_| NodeId::POISON).collect() });
+            }
+            let count = (self.shape.batch * self.shape.window) as f64;
+            let loss = Builder::with(graph, |b| {
+                let mean = b.var(token_losses).sum(&[0, 1]).reshape(&[]).scale(1.0 / count);
+                auxiliary.map_or(mean, |auxiliary| mean + b.var(auxiliary)).id
+            });
+            let paths: Vec<&String> = banks.parameters().map(|parameter| &parameter.path).collect();
+            let wrt: Vec<NodeId> = paths.iter().filter_map(|path| tensors.get(*path).copied()).collect();
+            let cotangents = graph::grad(graph, loss, &wrt);
+            let lost: Vec<&str> =
+                paths.iter().zip(&cotangents).filter(|(_, ct)| ct.is_none()).map(|(path, _)| path.as_str()).collect();
+            if !lost.is_empty() {
+                return Err(Error::said(format!(
+                    "no gradient reaches {} of the model's parameters: {}; use them in the loss or do not declare them",
+                    lost.len(),
+                    lost.join(", ")
+                )));
+            }
+            let flat: BTreeMap<&str, NodeId> = paths
+                .iter()
+                .zip(cotangents.into_iter().flatten())
+                .map(|(path, ct)| {
+                    let count = if ct == NodeId::POISON { 1 } else { graph.ty(ct).elements() };
+                    (path.as_str(), graph.emit(Op::Reshape, &[ct], &[count as i64], &[]))
+                })
+                .collect();
+            let gradients = banks
+                .banks
+                .iter()
+                .map(|bank| {
+                    let parts: Vec<NodeId> = bank.parameters.iter().map(|parameter| flat[parameter.path.as_str()]).collect();
+                    graph.emit(Op::Concat, &parts, &[0], &[])
+                })
+                .collect();
+            Ok(Backward { loss, gradients })
+        })
+    }
+
+    fn step(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
+        let tracer = Tracer::new(self.context, Some(banks), true);
+        let Backward { loss, gradients } = self.backward(&tracer, banks)?;
+        self.update(&tracer, banks, gradients, Some(loss));
+        tracer.graph(|graph| graph.output("loss", loss));
+        self.outputs(&tracer, reports);
+        tracer.finish("step")
+    }
+
+    /// Adds a micro-batch's gradient to the accumulators.
+    fn accumulate(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
+        let tracer = Tracer::new(self.context, Some(banks), true);
+        let Backward { loss, gradients } = self.backward(&tracer, banks)?;
+        tracer.graph(|graph| {
+            for (bank, gradient) in banks.banks.iter().zip(gradients) {
+                let state = accumulator(graph, bank);
+                let sum = graph.emit(Op::Add, &[state, gradient], &[], &[]);
+                graph.write(state, sum);
+            }
+            graph.output("loss", loss);
+        });
+        self.outputs(&tracer, reports);
+        tracer.finish("accumulate")
+    }
+
+    /// Updates from the accumulated gradient and clears it.
+    fn apply(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
+        let tracer = Tracer::new(self.context, Some(banks), true);
+        let share = 1.0 / self.shape.accumulate as f64;
+        let gradients = tracer.graph(|graph| {
+            banks
+                .banks
+                .iter()
+                .map(|bank| {
+                    let state = accumulator(graph, bank);
+                    let zeros = graph.constant(0.0, DType::F32, &[bank.elements]);
+                    graph.write(state, zeros);
+                    Builder::with(graph, |b| b.var(state).scale(share).id)
+                })
+                .collect()
+        });
+        self.update(&tracer, banks, gradients, None);
+        self.outputs(&tracer, reports);
+        tracer.finish("apply")
+    }
+
+    /// Clips, updates every bank, and writes what changed if loss and gradient are finite.
+    fn update(&self, tracer: &Tracer<'_>, banks: &Banks, gradients: Vec<NodeId>, loss: Option<NodeId>) {
+        if gradients.contains(&NodeId::POISON) {
+            return;
+        }
+        let (norm, finite, factor) = tracer.graph(|graph| {
+            Builder::with(graph, |b| {
+                let squares = gradients.iter().map(|id| {
+                    let gradient = b.var(*id);
+                    (gradient * gradient).sum(&[0]).reshape(&[])
+                });
+                let zero = b.constant(0.0, &Ty::scalar(DType::F32));
+                let norm = squares.fold(zero, |sum, square| sum + square).unary(Op::Sqrt);
+                let finite = is_finite(norm);
+                let finite = loss.map_or(finite, |loss| finite.binary(Op::And, is_finite(b.var(loss))));
+                let limit = norm.constant(self.shape.clip);
+                let factor = norm.constant(1.0).binary(Op::Min, limit / norm.plus(1e-6));
+                (norm.id, finite.id, factor.id)
+            })
+        });
+        for (bank, gradient) in banks.banks.iter().zip(gradients) {
+            tracer.enter_bank(bank.role_name());
+            let (parameter, clipped) = tracer.graph(|graph| {
+                graph.push_scope(&format!("optimizer.{}", bank.role_name()));
+                let parameter = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
+                let clipped = Builder::with(graph, |b| {
+                    let gradient = b.var(gradient);
+                    if self.shape.clip > 0.0 { (gradient * b.var(factor).like(gradient)).id } else { gradient.id }
+                });
+                (parameter, clipped)
+            });
+            let ids = GroupIds { role: bank.role, parameter: parameter.0, gradient: clipped.0 };
+            let component = &self.chosen_optimizer.component;
+            let new = tracer.call(self.chosen_optimizer, |builder| component.outcome(self.optimizer.update(builder, ids)));
+            let writes = tracer.take_writes();
+            tracer.graph(|graph| {
+                let wanted = Ty::new(DType::F32, &[bank.elements]);
+                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &wanted, "the optimizer's result"));
+                for (state, value) in writes.into_iter().chain([(parameter, new)]) {
+                    let guarded = Builder::with(graph, |b| {
+                        let (old, value) = (b.var(state), b.var(value));
+                        b.var(finite).like(old).select(value, old).id
+                    });
+                    graph.write(state, guarded);
+                }
+                graph.pop_scope();
+            });
+        }
+        tracer.graph(|graph| graph.output("grad_norm", norm));
+    }
+
+    fn outputs(&self, tracer: &Tracer<'_>, reports: &mut Vec<String>) {
+        for (name, value) in tracer.take_reports() {
+            tracer.graph(|graph| {
+                let number = graph.emit(Op::Reshape, &[value], &[], &[]);
+                graph.output(&name, number);
+            });
+            if !reports.contains(&name) {
+                reports.push(name);
+            }
+        }
+    }
+
+    /// Per-token losses, and whether the target has the highest logit.
+    fn eval(&self, banks: &Banks) -> Result<Traced, Error> {
+        let tracer = Tracer::new(self.context, Some(banks), false);
+        let batch = self.shape.batch;
+        let (token_losses, _) = self.losses(&tracer, batch);
+        let tokens = self.tokens(&tracer, "tokens", batch);
+        let targets = self.tokens(&tracer, "targets", batch);
+        let logits = self.forward(&tracer, tokens, None);
+        if token_losses != NodeId::POISON && logits != NodeId::POISON {
+            tracer.graph(|graph| {
+                let correct = Builder::with(graph, |b| {
+                    let logits = b.var(logits);
+                    let (dims, target) = (logits.dims(), b.var(targets));
+                    let chosen = target.reshape(&[batch, self.shape.window, 1]).broadcast(&dims);
+                    let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
+                    let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
+                    let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
+                    beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
+                });
+                graph.output("token_losses", token_losses);
+                graph.output("correct", correct);
+            });
+        }
+        tracer.finish("eval")
+    }
+
+    /// Logits of the position that the input `position` names, for one window.
+    fn logits(&self, banks: &Banks) -> Result<Traced, Error> {
+        let tracer = Tracer::new(self.context, Some(banks), false);
+        let tokens = self.tokens(&tracer, "tokens", 1);
+        let position = tracer.graph(|graph| graph.input("position", Ty::scalar(DType::I32)));
+        let logits = self.forward(&tracer, tokens, Some(position));
+        if logits != NodeId::POISON {
+            tracer.graph(|graph| {
+                let flat = graph.emit(Op::Reshape, &[logits], &[self.shape.vocab as i64], &[]);
+                graph.output("logits", flat);
+            });
+        }
+        tracer.finish("logits")
+    }
+
+    /// hidden head', for every position or for one: `[B, T, V]` or `[1, 1, V]`.
+    fn forward(&self, tracer: &Tracer<'_>, tokens: NodeId, position: Option<NodeId>) -> NodeId {
+        let component = &self.chosen_model.component;
+        let ids = tracer.call(self.chosen_model, |builder| component.outcome(self.model.forward(builder, tokens.0)));
+        let Some(ids) = ids else { return NodeId::POISON };
+        tracer.graph(|graph| {
+            let (mut hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
+            let known = |id: NodeId| id != NodeId::POISON && id.index() < graph.nodes.len();
+            if !known(hidden) || !known(head) || graph.ty(hidden).rank() != 3 || graph.ty(head).rank() != 2 {
+                return graph.fail(None, "the model's forward pass returned no hidden[B, T, D] and head[V, D]", "");
+            }
+            if let Some(position) = position {
+                hidden = Builder::with(graph, |b| {
+                    let hidden = b.var(hidden);
+                    let dims = hidden.dims();
+                    let here = b.var(position).reshape(&[1, 1, 1]).broadcast(&dims);
+                    let is_here = b.iota(1, DType::I32, &dims).binary(Op::Eq, here);
+                    is_here.select(hidden, hidden.constant(0.0)).sum(&[1]).id
+                });
+            }
+            graph.emit(Op::Dot, &[hidden, head], &[0, 1, 2, 1], &[1.0])
+        })
+    }
+}
+
+fn accumulator(graph: &mut Graph, bank: &super::Bank) -> NodeId {
+    graph.state(&format!("accumulated.{}", bank.role_name()), Ty::new(DType::F32, &[bank.elements]))
+}
+
+/// Poison, with an error, where a component returned something of another type.
+fn check(graph: &mut Graph, id: NodeId, wanted: &Ty, what: &str) -> NodeId {
+    if id == NodeId::POISON {
+        return id;
+    }
+    if id.index() >= graph.nodes.len() {
+        return graph.fail(None, format!("{what}: {id} is no tensor of this trace"), "");
+    }
+    if graph.ty(id) == wanted {
+        return id;
+    }
+    let got = graph.describe(id);
+    graph.fail(None, format!("{what} should be {wanted}, got {got}"), "")
+}
+
+/// Exponent bits not all set: neither infinite nor NaN. On bits, because not every device keeps NaN.
+fn is_finite(x: Var<'_>) -> Var<'_> {
+    let exponent = f64::from(0x7f80_0000_u32);
+    let bits = x.bitcast(DType::U32);
+    let mask = bits.constant(exponent);
+    bits.binary(Op::And, mask).binary(Op::Lt, mask)
+}
