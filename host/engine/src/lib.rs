@@ -10,7 +10,9 @@ pub mod config;
 mod error;
 mod files;
 
+pub mod machine;
 mod nearest;
+pub mod run;
 pub mod trace;
 pub mod plugins;
 

@@ -50,7 +50,9 @@ pub fn layers(request: &Request) -> Result<Figment, Error> {
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     if let Some(preset) = &request.preset {
         figment = file_layer(figment, &find_preset(preset)?, "preset")?;
-    } else if let Ok(path) = find_preset("tiny") {
+    } else if let Ok(path) = find_preset("tiny")
+        && !request.no_preset
+    {
         figment = file_layer(figment, &path, "preset")?;
     }
     for path in &request.files {

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::plugins::{Component, Kind, Registry};
 
 /// What the command line says. Nothing is checked yet.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
     pub model: Option<String>,
     pub optimizer: Option<String>,
@@ -30,6 +30,8 @@ pub struct Request {
     pub seed: Option<u64>,
     pub device: Option<String>,
     pub threads: Option<usize>,
+    /// Leaves out the default preset: a run's own file holds everything.
+    pub no_preset: bool,
 }
 
 impl Request {

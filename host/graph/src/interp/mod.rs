@@ -30,7 +30,16 @@ impl Tensor {
 /// Evaluates a graph: inputs and states by declaration order; returns outputs by declaration order and replaces the
 /// written states. Composites are evaluated by their decomposition.
 pub fn run(graph: &Graph, inputs: &[Tensor], states: &mut [Tensor]) -> Vec<Tensor> {
-    let graph = expand(graph);
+    watch(&expand(graph), inputs, states, |_, _| {})
+}
+
+/// [`run`] on a graph without composites, showing each value as it is computed: for hunting the first bad one.
+pub fn watch(
+    graph: &Graph,
+    inputs: &[Tensor],
+    states: &mut [Tensor],
+    mut see: impl FnMut(NodeId, &Tensor),
+) -> Vec<Tensor> {
     let mut last_use = vec![usize::MAX; graph.nodes.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         for input in &node.inputs {
@@ -49,6 +58,9 @@ pub fn run(graph: &Graph, inputs: &[Tensor], states: &mut [Tensor]) -> Vec<Tenso
             Op::Write => written.push((slot(), operand(&values, node, 0).clone())),
             Op::Output => outputs[slot()] = Some(operand(&values, node, 0).clone()),
             _ => values[id.index()] = Some(evaluate(&values, node)),
+        }
+        if let Some(value) = &values[id.index()] {
+            see(id, value);
         }
         for input in &node.inputs {
             if last_use[input.index()] == id.index() {

@@ -1,0 +1,117 @@
+//! The flag list. A test of the workspace freezes it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use engine::config::Request;
+
+/// An engine for architecture research on language models.
+#[derive(Parser)]
+#[command(name = "host", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a model, evaluate it and print a sample.
+    Run(Box<RunArguments>),
+    /// What plugins there are.
+    #[command(subcommand)]
+    Plugins(PluginsCommand),
+    /// What a run would be configured with.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// What this machine offers and what is missing.
+    Doctor,
+}
+
+#[derive(Subcommand)]
+pub enum PluginsCommand {
+    /// Every component in the search path; runs none of their code.
+    List,
+    /// Options of a component, with type, default and doc.
+    Info {
+        /// `name` or `plugin/name`.
+        name: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ConfigCommand {
+    /// Every value, with where it came from.
+    Show(ConfigArguments),
+}
+
+/// What decides a configuration.
+#[derive(Args)]
+pub struct ConfigArguments {
+    /// Model.
+    #[arg(long, value_name = "NAME")]
+    plugin: Option<String>,
+    /// Optimizer.
+    #[arg(long, value_name = "NAME")]
+    optim: Option<String>,
+    /// Attention backbone.
+    #[arg(long, value_name = "NAME")]
+    attention: Option<String>,
+    /// Named configuration to start from.
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// TOML file over the preset; may be given again.
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// One value over all files, `train.lr=0.001` or just `lr=0.001`; may be given again.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Text file, folder or JSONL; without it, the embedded story corpus.
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Optimizer steps.
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Decides initial values, data order and draws.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// auto, cpu or interpreter (f64, slow, the oracle).
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<String>,
+    /// Threads of the CPU device; 0 means all cores.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// New run folder; without it, runs/MODEL-OPTIMIZER-NNN.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Goes on with the run in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub resume: Option<PathBuf>,
+    /// Prints no progress lines.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl ConfigArguments {
+    pub fn request(self) -> Request {
+        Request {
+            model: self.plugin,
+            optimizer: self.optim,
+            attention: self.attention,
+            preset: self.preset,
+            files: self.config,
+            sets: self.set,
+            data: self.data,
+            steps: self.steps,
+            seed: self.seed,
+            device: self.device,
+            threads: self.threads,
+            no_preset: false,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `host run`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use engine::Error;
+use engine::plugins::Registry;
+use engine::run::{Finished, prepare, prepare_resume, train};
+
+use crate::arguments::RunArguments;
+use crate::report;
+
+/// Exit code of a run that the user stopped.
+const INTERRUPTED: u8 = 130;
+
+pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
+    let started = Instant::now();
+    let RunArguments { config, out, resume, quiet } = arguments;
+    let registry = Registry::discover();
+    let request = config.request();
+    if let Some(path) = out.as_deref().filter(|path| path.exists()) {
+        let path = path.display();
+        return Err(Error::said(format!(
+            "run folder {path} exists already; choose another --out, or go on with --resume {path}"
+        )));
+    }
+    let prepared = match &resume {
+        Some(folder) => prepare_resume(folder, &request, &registry)?,
+        None => prepare(&request, &registry)?,
+    };
+    let stop = stop_on_interrupt()?;
+    let mut progress = report::Progress::new(quiet);
+    let folder = resume.as_deref().or(out.as_deref());
+    let finished = train(prepared, folder, &stop, started, &mut |event| progress.tell(&event))?;
+    match finished {
+        Finished::Complete { folder, summary, evaluation, sample } => {
+            report::complete(&folder, &summary, &evaluation, sample.as_ref());
+            Ok(ExitCode::SUCCESS)
+        }
+        Finished::Stopped { folder, step } => {
+            println!("\nstopped and saved at step {step}; go on with\n  host run --resume {}", folder.display());
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+/// Set by the first Ctrl-C; a second one ends the program at once.
+fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("\nstopping after this step; once more ends at once");
+    };
+    ctrlc::set_handler(handler).map_err(|error| Error::said(format!("Ctrl-C cannot be handled: {error}")))?;
+    Ok(stop)
+}

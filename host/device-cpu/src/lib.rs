@@ -1,0 +1,17 @@
+//! Executes plans on the CPU.
+//!
+//! Matrix products go to the `gemm` crate, fused clusters to a vector machine over tiles, both as tasks of our own
+//! pool. Results have the same bits for any number of threads and any instruction set of the tile machine.
+
+mod device;
+mod gemm;
+mod math;
+mod memory;
+mod pool;
+mod scatter;
+mod tile;
+
+#[cfg(test)]
+mod tests;
+
+pub use device::Cpu;

@@ -1,0 +1,81 @@
+//! One anonymous mapping: the State slab, the arena and the workers' scratch are each one of these.
+//!
+//! Page faults cost more than the work of a step in virtual machines (docs: devices.md), so a map asks for huge
+//! pages, is touched once when it is made, and is given back only when it is dropped.
+
+use std::ptr::NonNull;
+
+use plan::DeviceError;
+
+/// Huge pages of x86-64 and of most arm64 kernels; also the alignment of `Map::start`.
+const HUGE_PAGE: usize = 2 << 20;
+const PAGE: usize = 4096;
+
+/// Zeroed memory, aligned to a huge page.
+pub struct Map {
+    mapping: NonNull<u8>,
+    mapped: usize,
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a Map owns its pages; it has no thread affinity.
+unsafe impl Send for Map {}
+
+impl Map {
+    /// `what` names the memory in the error.
+    pub fn new(what: &str, bytes: usize) -> Result<Map, DeviceError> {
+        let out_of_memory = || DeviceError::OutOfMemory { what: what.to_string(), bytes };
+        let rounded = bytes.max(1).checked_next_multiple_of(HUGE_PAGE).ok_or_else(out_of_memory)?;
+        let mapped = rounded.checked_add(HUGE_PAGE).ok_or_else(out_of_memory)?;
+        // SAFETY: a fresh anonymous mapping aliases nothing.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(out_of_memory());
+        }
+        let mapping = NonNull::new(address.cast::<u8>()).ok_or_else(out_of_memory)?;
+        let skip = mapping.as_ptr().align_offset(HUGE_PAGE);
+        // SAFETY: skip < HUGE_PAGE, by which the mapping is longer than `rounded`.
+        let start = unsafe { mapping.add(skip) };
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range lies in the mapping made above; advice changes no content, and its failure is harmless.
+        unsafe {
+            libc::madvise(start.as_ptr().cast(), rounded, libc::MADV_HUGEPAGE);
+        }
+        for offset in (0..bytes).step_by(PAGE) {
+            // SAFETY: offset < bytes <= rounded.
+            unsafe { start.add(offset).write_volatile(0) };
+        }
+        Ok(Map { mapping, mapped, start, bytes })
+    }
+
+    pub fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping lives as long as self and is initialised (zero pages); writers hold `&mut Cpu`.
+        unsafe { std::slice::from_raw_parts(self.start(), self.bytes) }
+    }
+
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and `&mut self` excludes other users.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.bytes) }
+    }
+}
+
+impl Drop for Map {
+    fn drop(&mut self) {
+        // SAFETY: the range is the one mmap returned; nothing borrows from a dropped Map.
+        unsafe { libc::munmap(self.mapping.as_ptr().cast(), self.mapped) };
+    }
+}

@@ -1,0 +1,126 @@
+//! Inner loops over views, 16 lanes at a time: load a group, compute, store it.
+//!
+//! All functions here are `#[inline(always)]` so that each instruction set's build of the step interpreter
+//! (`isa.rs`) vectorises its own copy. The mask in an operand's offset is more than a broadcast: it keeps the compiler
+//! from vectorising across groups, which would break updates in place and gain nothing.
+
+use super::program::{LANES, View};
+
+pub type Group<T> = [T; LANES];
+
+/// # Safety
+/// 16 elements at `ptr` are readable.
+#[inline(always)]
+pub unsafe fn load<T: Copy>(ptr: *const T) -> Group<T> {
+    // SAFETY: the caller's.
+    unsafe { ptr.cast::<Group<T>>().read_unaligned() }
+}
+
+/// # Safety
+/// 16 elements at `ptr` are writable.
+#[inline(always)]
+pub unsafe fn store<T: Copy>(ptr: *mut T, group: Group<T>) {
+    // SAFETY: the caller's.
+    unsafe { ptr.cast::<Group<T>>().write_unaligned(group) }
+}
+
+#[inline(always)]
+pub fn map2<T: Copy>(a: Group<T>, b: Group<T>, f: impl Fn(T, T) -> T) -> Group<T> {
+    let mut out = a;
+    for lane in 0..LANES {
+        out[lane] = f(a[lane], b[lane]);
+    }
+    out
+}
+
+/// One row of groups where no operand needs more than one row step.
+#[inline(always)]
+fn flatten(views: &[View], (rows, groups): (usize, usize)) -> (usize, usize) {
+    let width = (groups * LANES) as isize;
+    let is_flat = |view: &View| view.row_step == if view.mask == 0 { 0 } else { width };
+    if rows == 1 || views.iter().all(is_flat) { (1, rows * groups) } else { (rows, groups) }
+}
+
+/// # Safety
+/// Each view holds `rows` x `groups` groups; `out` equals an argument's memory or is apart from it.
+#[inline(always)]
+pub unsafe fn unary<A: Copy, R: Copy + Default>(
+    out: View,
+    a: View,
+    extent: (usize, usize),
+    f: impl Fn(A) -> R,
+) {
+    let (rows, groups) = flatten(&[out, a], extent);
+    for row in 0..rows as isize {
+        // SAFETY: the caller's; row and group are within the extent.
+        unsafe {
+            let out = out.ptr.cast::<R>().offset(row * out.row_step);
+            let a_row = a.ptr.cast::<A>().offset(row * a.row_step);
+            for group in 0..groups {
+                let x = load(a_row.add(group * LANES & a.mask));
+                let mut result = [R::default(); LANES];
+                for lane in 0..LANES {
+                    result[lane] = f(x[lane]);
+                }
+                store(out.add(group * LANES), result);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`unary`].
+#[inline(always)]
+pub unsafe fn binary<A: Copy, R: Copy + Default>(
+    out: View,
+    [a, b]: [View; 2],
+    extent: (usize, usize),
+    f: impl Fn(A, A) -> R,
+) {
+    let (rows, groups) = flatten(&[out, a, b], extent);
+    for row in 0..rows as isize {
+        // SAFETY: the caller's; row and group are within the extent.
+        unsafe {
+            let out = out.ptr.cast::<R>().offset(row * out.row_step);
+            let a_row = a.ptr.cast::<A>().offset(row * a.row_step);
+            let b_row = b.ptr.cast::<A>().offset(row * b.row_step);
+            for group in 0..groups {
+                let x = load(a_row.add(group * LANES & a.mask));
+                let y = load(b_row.add(group * LANES & b.mask));
+                let mut result = [R::default(); LANES];
+                for lane in 0..LANES {
+                    result[lane] = f(x[lane], y[lane]);
+                }
+                store(out.add(group * LANES), result);
+            }
+        }
+    }
+}
+
+/// Where the first argument is not 0 the second, else the third.
+///
+/// # Safety
+/// As for [`unary`].
+#[inline(always)]
+pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize, usize)) {
+    let (rows, groups) = flatten(&[out, condition, yes, no], extent);
+    for row in 0..rows as isize {
+        // SAFETY: the caller's; row and group are within the extent.
+        unsafe {
+            let out = out.ptr.offset(row * out.row_step);
+            let condition_row = condition.ptr.offset(row * condition.row_step);
+            let yes_row = yes.ptr.offset(row * yes.row_step);
+            let no_row = no.ptr.offset(row * no.row_step);
+            for group in 0..groups {
+                let holds = load(condition_row.add(group * LANES & condition.mask));
+                let x = load(yes_row.add(group * LANES & yes.mask));
+                let y = load(no_row.add(group * LANES & no.mask));
+                let mut result = [0; LANES];
+                for lane in 0..LANES {
+                    result[lane] = if holds[lane] != 0 { x[lane] } else { y[lane] };
+                }
+                store(out.add(group * LANES), result);
+            }
+        }
+    }
+}

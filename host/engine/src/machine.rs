@@ -1,0 +1,237 @@
+//! Running graphs: compiled onto a device, or interpreted in f64. One face for both.
+
+use std::path::PathBuf;
+
+use compiler::Options;
+use device_cpu::Cpu;
+use graph::interp::{self, Tensor};
+use graph::{DType, Decl, Graph, Ty};
+use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
+
+use crate::Error;
+use crate::config::DeviceName;
+
+/// Where each State starts: multiples of this.
+const ALIGNMENT: usize = 256;
+
+/// The graphs of a run, ready to be replayed.
+pub struct Machine {
+    backend: Backend,
+    names: Vec<String>,
+    inputs: Vec<Vec<Decl>>,
+    outputs: Vec<Vec<Decl>>,
+    pub facts: Facts,
+}
+
+/// What is printed before the first step and kept in the summary.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub device: String,
+    pub threads: usize,
+    pub arena_bytes: usize,
+    /// What no planner could go below, for the largest plan.
+    pub live_bytes: usize,
+    pub state_bytes: usize,
+    pub launches: usize,
+    pub plan_digest: String,
+}
+
+enum Backend {
+    Device(Box<dyn Device>),
+    Interpreter { graphs: Vec<Graph>, states: Vec<(String, Tensor)> },
+}
+
+/// A value handed to a plan: row-major.
+#[derive(Clone, Copy, Debug)]
+pub enum Feed<'f> {
+    F32(f32),
+    I32(&'f [i32]),
+}
+
+impl Machine {
+    /// Compiles (or keeps) the graphs and maps memory. All States start as zeros.
+    pub fn load(device: DeviceName, threads: usize, graphs: &[(&str, &Graph)]) -> Result<Machine, Error> {
+        let names = graphs.iter().map(|(name, _)| name.to_string()).collect();
+        let inputs = graphs.iter().map(|(_, graph)| graph.inputs.clone()).collect();
+        let outputs = graphs.iter().map(|(_, graph)| graph.outputs.clone()).collect();
+        let (backend, facts) = match device {
+            DeviceName::Interpreter => interpreter(graphs),
+            DeviceName::Auto | DeviceName::Cpu => compiled(threads, graphs)?,
+        };
+        Ok(Machine { backend, names, inputs, outputs, facts })
+    }
+
+    pub fn plan(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+
+    /// Runs a plan once; `feed` gives the value of each of its inputs by name. Returns its outputs by name.
+    pub fn run<'f>(
+        &mut self,
+        plan: usize,
+        mut feed: impl FnMut(&str) -> Option<Feed<'f>>,
+    ) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let mut feeds = Vec::with_capacity(self.inputs[plan].len());
+        for decl in &self.inputs[plan] {
+            let missing = || Error::said(format!("plan {} wants an input {:?} that nothing provides", self.names[plan], decl.name));
+            feeds.push(feed(&decl.name).ok_or_else(missing)?);
+        }
+        let values: Vec<Vec<f32>> = match &mut self.backend {
+            Backend::Device(device) => {
+                for (index, feed) in feeds.iter().enumerate() {
+                    device.upload(plan, index, &feed.bytes())?;
+                }
+                device.replay(plan)?;
+                let outputs = 0..self.outputs[plan].len();
+                outputs.map(|index| Ok(floats(&device.download(plan, index)?))).collect::<Result<_, Error>>()?
+            }
+            Backend::Interpreter { graphs, states } => {
+                let inputs: Vec<Tensor> =
+                    feeds.iter().zip(&self.inputs[plan]).map(|(feed, decl)| feed.tensor(&decl.ty)).collect();
+                let outputs = interpret(&graphs[plan], &inputs, states);
+                outputs.iter().map(|tensor| tensor.data.iter().map(|value| *value as f32).collect()).collect()
+            }
+        };
+        Ok(self.outputs[plan].iter().map(|decl| decl.name.clone()).zip(values).collect())
+    }
+
+    pub fn write_state(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        match &mut self.backend {
+            Backend::Device(device) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                device.write_state(name, &bytes)?;
+            }
+            Backend::Interpreter { states, .. } => {
+                let state = states.iter_mut().find(|(known, _)| known == name);
+                let (_, tensor) = state.ok_or_else(|| Error::said(format!("there is no State {name}")))?;
+                tensor.data = values.iter().map(|value| f64::from(*value)).collect();
+            }
+        }
+        Ok(())
+    }
+
+    pub fn read_state(&self, name: &str) -> Result<Vec<f32>, Error> {
+        match &self.backend {
+            Backend::Device(device) => Ok(floats(&device.read_state(name)?)),
+            Backend::Interpreter { states, .. } => {
+                let state = states.iter().find(|(known, _)| known == name);
+                let (_, tensor) = state.ok_or_else(|| Error::said(format!("there is no State {name}")))?;
+                Ok(tensor.data.iter().map(|value| *value as f32).collect())
+            }
+        }
+    }
+}
+
+impl Feed<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Feed::F32(value) => value.to_le_bytes().to_vec(),
+            Feed::I32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    /// As the interpreter holds it.
+    pub fn tensor(&self, ty: &Ty) -> Tensor {
+        let data = match self {
+            Feed::F32(value) => vec![f64::from(*value)],
+            Feed::I32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        };
+        Tensor { ty: ty.clone(), data }
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let chunk = |chunk: &[u8]| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
+    bytes.chunks_exact(DType::BYTES).map(chunk).collect()
+}
+
+/// Every State of the graphs, once.
+pub fn states<'g>(graphs: impl IntoIterator<Item = &'g Graph>) -> Vec<Decl> {
+    let mut states: Vec<Decl> = Vec::new();
+    for decl in graphs.into_iter().flat_map(|graph| &graph.states) {
+        if !states.iter().any(|known| known.name == decl.name) {
+            states.push(decl.clone());
+        }
+    }
+    states
+}
+
+fn slab(states: &[Decl]) -> StateLayout {
+    let mut layout = StateLayout::default();
+    for decl in states {
+        let bytes = decl.ty.elements() * DType::BYTES;
+        let slot = Slot { region: Region::State, offset: layout.bytes, bytes };
+        let (name, dtype, dims) = (decl.name.clone(), decl.ty.dtype, decl.ty.dims.clone());
+        layout.slots.push(StateSlot { name, dtype, dims, slot });
+        layout.bytes += bytes.next_multiple_of(ALIGNMENT);
+    }
+    layout
+}
+
+fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts), Error> {
+    let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let threads = if threads == 0 { cores } else { threads };
+    let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
+    let mut set = PlanSet { states: layout, plans: Vec::new() };
+    for (name, graph) in graphs {
+        let mut dump = dump_to(name);
+        let dump: Option<&mut dyn FnMut(&str, &str)> = match &mut dump {
+            Some(dump) => Some(dump),
+            None => None,
+        };
+        let options = Options { dump, ..Options::default() };
+        set.plans.push(compiler::compile(name, graph, &set.states, &Cpu::caps(), options)?);
+    }
+    let mut device = Cpu::new(threads);
+    let facts = Facts {
+        device: device.describe(),
+        threads,
+        arena_bytes: set.arena_bytes(),
+        live_bytes: set.plans.iter().map(|plan| plan.live_bytes).max().unwrap_or(0),
+        state_bytes: set.states.bytes,
+        launches: set.plans.first().map_or(0, |plan| plan.launches.len()),
+        plan_digest: set.digest(),
+    };
+    device.load(set)?;
+    Ok((Backend::Device(Box::new(device)), facts))
+}
+
+/// `HOST_DUMP=dir` writes `dir/PLAN/NN-pass.txt`. A dump that cannot be written is reported once and skipped.
+fn dump_to(plan: &str) -> Option<impl FnMut(&str, &str) + use<>> {
+    let folder = PathBuf::from(std::env::var_os("HOST_DUMP")?).join(plan);
+    if let Err(error) = std::fs::create_dir_all(&folder) {
+        tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
+        return None;
+    }
+    Some(move |stage: &str, text: &str| {
+        if let Err(error) = std::fs::write(folder.join(format!("{stage}.txt")), text) {
+            tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
+        }
+    })
+}
+
+fn interpreter(graphs: &[(&str, &Graph)]) -> (Backend, Facts) {
+    let graphs: Vec<Graph> = graphs.iter().map(|(_, graph)| graph::expand(graph)).collect();
+    let states = states(&graphs).into_iter().map(|decl| (decl.name, Tensor::zeros(&decl.ty))).collect();
+    let facts = Facts {
+        device: "f64 interpreter".into(),
+        threads: 1,
+        arena_bytes: 0,
+        live_bytes: 0,
+        state_bytes: 0,
+        launches: graphs.first().map_or(0, |graph| graph.nodes.len()),
+        plan_digest: "interpreter".into(),
+    };
+    (Backend::Interpreter { graphs, states }, facts)
+}
+
+fn interpret(graph: &Graph, inputs: &[Tensor], states: &mut [(String, Tensor)]) -> Vec<Tensor> {
+    let at = |name: &str| states.iter().position(|(known, _)| known == name).expect("every State of a graph is held");
+    let places: Vec<usize> = graph.states.iter().map(|decl| at(&decl.name)).collect();
+    let mut own: Vec<Tensor> = places.iter().map(|place| states[*place].1.clone()).collect();
+    let outputs = interp::run(graph, inputs, &mut own);
+    for (place, tensor) in places.into_iter().zip(own) {
+        states[place].1 = tensor;
+    }
+    outputs
+}

@@ -1,0 +1,127 @@
+//! The run folder: configuration, metrics, checkpoints, summary, sample.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::Error;
+use crate::config::Resolved;
+use crate::files::write_whole;
+
+/// `summary.json`: what a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub val_loss: f64,
+    pub val_bits_per_byte: f64,
+    /// Null for files, whose entropy nobody knows.
+    pub floor_bits_per_byte: Option<f64>,
+    pub init_loss: Option<f64>,
+    pub steps: u64,
+    pub skipped_steps: u64,
+    /// Steady state, evaluation excluded.
+    pub tokens_per_second: f64,
+    pub arena_bytes: usize,
+    pub peak_rss_bytes: u64,
+    pub plan_digest: String,
+    pub device: String,
+    pub threads: usize,
+    pub seconds: f64,
+    pub params: usize,
+    pub unigram_bits_per_byte: f64,
+    pub bigram_bits_per_byte: f64,
+    /// Calls into plugin code between the second step and the last.
+    pub plugin_calls_while_training: u64,
+}
+
+/// An open run folder.
+pub struct Folder {
+    pub path: PathBuf,
+    metrics: File,
+}
+
+impl Folder {
+    /// Makes a new folder with `config.toml` and `run.json`. An existing path is refused.
+    pub fn create(path: Option<&Path>, resolved: &Resolved, facts: &Value) -> Result<Folder, Error> {
+        let settings = &resolved.settings;
+        let path = match path {
+            Some(path) => path.to_path_buf(),
+            None => next_free(&format!("{}-{}", settings.model.short(), settings.optimizer.short())),
+        };
+        if path.exists() {
+            return Err(Error::said(format!(
+                "run folder {} exists already; choose another --out, or go on with --resume {}",
+                path.display(),
+                path.display()
+            )));
+        }
+        let config = toml::to_string_pretty(settings).map_err(|error| Error::said(format!("configuration: {error}")))?;
+        let run = serde_json::to_vec_pretty(facts).map_err(|error| Error::said(error.to_string()))?;
+        let hint = "choose another --out; nothing was trained";
+        std::fs::create_dir_all(&path).map_err(Error::file(&path, hint))?;
+        write_whole(&path.join("config.toml"), config.as_bytes())?;
+        write_whole(&path.join("run.json"), &run)?;
+        Folder::open(&path)
+    }
+
+    fn open(path: &Path) -> Result<Folder, Error> {
+        let file = path.join("metrics.jsonl");
+        let metrics = OpenOptions::new().create(true).append(true).open(&file);
+        let metrics = metrics.map_err(Error::file(&file, "check permissions of the run folder"))?;
+        Ok(Folder { path: path.to_path_buf(), metrics })
+    }
+
+    /// Opens a folder to go on after `step`: later metrics of an interrupted run are dropped.
+    pub fn reopen(path: &Path, step: u64) -> Result<Folder, Error> {
+        let file = path.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let until = |line: &&str| {
+            let value: Value = serde_json::from_str(line).unwrap_or_default();
+            value.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step)
+        };
+        let kept: String = text.lines().filter(until).flat_map(|line| [line, "\n"]).collect();
+        write_whole(&file, kept.as_bytes())?;
+        Folder::open(path)
+    }
+
+    /// Appends one step's metrics.
+    pub fn metrics(&mut self, step: &Map<String, Value>) -> Result<(), Error> {
+        let line = format!("{}\n", Value::Object(step.clone()));
+        let hint = "the metrics of this step were not recorded; check free space";
+        self.metrics.write_all(line.as_bytes()).map_err(Error::file(&self.path.join("metrics.jsonl"), hint))
+    }
+
+    pub fn summary(&self, summary: &Summary) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(summary).map_err(|error| Error::said(error.to_string()))?;
+        write_whole(&self.path.join("summary.json"), &json)
+    }
+
+    pub fn text(&self, name: &str, text: &str) -> Result<(), Error> {
+        write_whole(&self.path.join(name), text.as_bytes())
+    }
+}
+
+/// What identifies the program and the data of a run.
+pub fn facts(resolved: &Resolved, data: &str, data_hash: Option<&str>, digest: &str) -> Value {
+    let component = |chosen: &crate::config::Chosen| {
+        json!({"plugin": chosen.component.plugin, "name": chosen.component.name()})
+    };
+    json!({
+        "host_version": env!("CARGO_PKG_VERSION"),
+        "command": std::env::args().collect::<Vec<_>>(),
+        "model": component(&resolved.model),
+        "attention": component(&resolved.attention),
+        "optimizer": component(&resolved.optimizer),
+        "data": data,
+        "data_blake3": data_hash,
+        "plan_digest": digest,
+    })
+}
+
+/// `runs/NAME-001`, or the first number that is free.
+fn next_free(name: &str) -> PathBuf {
+    let numbered = (1..).map(|number| PathBuf::from(format!("runs/{name}-{number:03}")));
+    numbered.into_iter().find(|path| !path.exists()).unwrap_or_else(|| PathBuf::from("runs"))
+}

@@ -1,0 +1,69 @@
+//! A run: prepared, trained, evaluated, sampled, saved and reported.
+
+mod checkpoint;
+mod evaluate;
+mod folder;
+mod initial;
+mod nonfinite;
+mod prepare;
+mod resources;
+mod sample;
+mod schedule;
+mod train;
+
+use std::path::PathBuf;
+
+pub use evaluate::{Evaluation, TagBits};
+pub use folder::Summary;
+pub use prepare::{Prepared, prepare, prepare_resume};
+pub use schedule::learning_rate;
+pub use train::{Finished, train};
+
+/// What a run tells while it goes on.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Before the first step.
+    Started(Started),
+    Step(Step),
+    Evaluated { step: u64, bits_per_byte: f64 },
+    Saved { step: u64, path: PathBuf },
+    /// Something a person should see, in a sentence.
+    Warning(String),
+}
+
+/// What is known before the first step.
+#[derive(Clone, Debug)]
+pub struct Started {
+    pub folder: PathBuf,
+    pub model: String,
+    pub attention: String,
+    pub optimizer: String,
+    pub data: String,
+    pub device: String,
+    pub threads: usize,
+    pub parameters: usize,
+    /// (role, tensors, elements)
+    pub roles: Vec<(String, usize, usize)>,
+    pub arena_bytes: usize,
+    pub live_bytes: usize,
+    pub state_bytes: usize,
+    pub launches: usize,
+    pub first_step: u64,
+    pub steps: u64,
+    pub tokens_per_step: usize,
+    /// Seconds from the command to here.
+    pub seconds: f64,
+}
+
+/// One optimizer step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Counted from 1.
+    pub step: u64,
+    pub steps: u64,
+    pub loss: f64,
+    pub lr: f64,
+    pub grad_norm: f64,
+    pub tokens_per_second: f64,
+    pub seconds_left: f64,
+}

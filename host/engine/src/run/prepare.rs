@@ -1,0 +1,107 @@
+//! Everything before the first step: configuration, data, traces, plans, memory. Nothing is written to disk.
+
+use std::path::Path;
+
+use data::{Dataset, StoryCorpus, StoryOptions, TextCorpus, Tokenizer};
+use plugin_api::Dims;
+
+use super::checkpoint::{self, Progress};
+use super::initial::bank_values;
+use crate::Error;
+use crate::config::{self, Request, Resolved, Settings, TokenizerName};
+use crate::machine::Machine;
+use crate::plugins::Registry;
+use crate::trace::{Programs, Shape};
+
+/// A run that is ready to start or to go on.
+pub struct Prepared {
+    pub resolved: Resolved,
+    pub dataset: Dataset,
+    pub programs: Programs,
+    pub machine: Machine,
+    pub shape: Shape,
+    /// Where an earlier part of the run left off.
+    pub progress: Option<Progress>,
+}
+
+/// A new run, with initial values in place.
+pub fn prepare(request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+    let mut prepared = build(config::resolve(request, registry)?, registry)?;
+    let seed = prepared.resolved.settings.seed;
+    for bank in &prepared.programs.banks.banks {
+        prepared.machine.write_state(&bank.state(), &bank_values(bank, seed))?;
+    }
+    Ok(prepared)
+}
+
+/// The run of a folder, with its last checkpoint in place. `request` may change steps, device and threads.
+pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+    let changes = Request { steps: None, device: None, threads: None, ..request.clone() };
+    if changes != Request::default() {
+        return Err(Error::said(
+            "a resumed run keeps its configuration: only --steps, --device and --threads go with --resume",
+        ));
+    }
+    let file = folder.join("config.toml");
+    if !file.is_file() {
+        return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
+    }
+    let request = Request { files: vec![file], no_preset: true, ..request.clone() };
+    let mut prepared = build(config::resolve(&request, registry)?, registry)?;
+    let progress = checkpoint::load_latest(folder, &prepared.programs, &mut prepared.machine)?;
+    let steps = prepared.resolved.settings.train.steps;
+    if progress.step >= steps {
+        return Err(Error::said(format!(
+            "{} is complete at step {}; go on with --steps N above {steps}",
+            folder.display(),
+            progress.step
+        )));
+    }
+    prepared.progress = Some(progress);
+    Ok(prepared)
+}
+
+fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
+    let settings = &resolved.settings;
+    let train = &settings.train;
+    let dataset = open_data(settings)?;
+    dataset.check_window(train.window)?;
+    let shape = Shape {
+        batch: train.batch,
+        window: train.window,
+        vocab: dataset.vocab_size(),
+        accumulate: train.accumulate,
+        clip: train.clip,
+    };
+    let width = resolved.model.options.get("d_model").and_then(serde_json::Value::as_u64);
+    let dims = Dims {
+        vocab: shape.vocab,
+        window: shape.window,
+        batch: shape.batch,
+        width: width.and_then(|width| usize::try_from(width).ok()),
+    };
+    config::validate(&resolved, &dims)?;
+    let programs = Programs::trace(&resolved, registry, shape)?;
+    let graphs: Vec<(&str, &graph::Graph)> =
+        programs.list.iter().map(|program| (program.name, &program.graph)).collect();
+    let machine = Machine::load(settings.device, settings.threads, &graphs)?;
+    Ok(Prepared { resolved, dataset, programs, machine, shape, progress: None })
+}
+
+fn open_data(settings: &Settings) -> Result<Dataset, Error> {
+    let data = &settings.data;
+    if data.path.as_os_str().is_empty() {
+        let corpus = StoryCorpus::new(StoryOptions::for_window(settings.train.window))?;
+        let tokenizer = match data.tokenizer {
+            TokenizerName::Byte => Tokenizer::Byte,
+            TokenizerName::Char => StoryCorpus::char_tokenizer(),
+        };
+        return Ok(Dataset::story(corpus, tokenizer)?);
+    }
+    let corpus = TextCorpus::open(&data.path)?;
+    let tokenizer = match data.tokenizer {
+        TokenizerName::Byte => Tokenizer::Byte,
+        TokenizerName::Char => corpus.char_tokenizer()?,
+    };
+    Ok(Dataset::text(&corpus, tokenizer)?)
+}

@@ -1,0 +1,56 @@
+//! Generation at the end of a run: one token at a time from the last position's logits.
+
+use data::{Stream, Tokenizer};
+
+use crate::Error;
+use crate::config::Sample;
+use crate::machine::{Feed, Machine};
+use crate::trace::Shape;
+
+/// Text generated after `prompt`, without it. The model sees at most the last T tokens.
+pub fn generate(
+    machine: &mut Machine,
+    shape: Shape,
+    tokenizer: &Tokenizer,
+    prompt: &[i32],
+    settings: &Sample,
+    seed: u64,
+) -> Result<String, Error> {
+    let plan = machine.plan("logits").ok_or_else(|| Error::said("there is no logits plan"))?;
+    let mut stream = Stream::new(seed, "sample", 0);
+    let mut ids: Vec<i32> = prompt.to_vec();
+    if ids.is_empty() {
+        return Err(Error::said("a sample needs a prompt of at least one token; set sample.prompt"));
+    }
+    for _ in 0..settings.tokens {
+        let seen = &ids[ids.len().saturating_sub(shape.window)..];
+        let mut tokens = vec![0; shape.window];
+        tokens[..seen.len()].copy_from_slice(seen);
+        let position = [seen.len() as i32 - 1];
+        let outputs = machine.run(plan, |name| match name {
+            "tokens" => Some(Feed::I32(&tokens)),
+            "position" => Some(Feed::I32(&position)),
+            _ => None,
+        })?;
+        ids.push(draw(&outputs[0].1, settings.temperature, &mut stream));
+    }
+    Ok(tokenizer.decode(&ids[prompt.len()..]))
+}
+
+/// An id with probability softmax(logits / temperature); the highest at temperature 0.
+fn draw(logits: &[f32], temperature: f64, stream: &mut Stream) -> i32 {
+    let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a))).unwrap_or(0);
+    if temperature <= 0.0 {
+        return best as i32;
+    }
+    let peak = f64::from(logits[best]);
+    let weights: Vec<f64> = logits.iter().map(|logit| ((f64::from(*logit) - peak) / temperature).exp()).collect();
+    let mut left = stream.uniform() * weights.iter().sum::<f64>();
+    for (id, weight) in weights.iter().enumerate() {
+        left -= weight;
+        if left < 0.0 {
+            return id as i32;
+        }
+    }
+    best as i32
+}

@@ -1,0 +1,290 @@
+//! The training loop: batches in, replays, metrics out.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use data::{Baselines, Batch, Window, baselines, story_floor};
+use plugin_api::abi::scalar;
+use serde_json::{Map, Value};
+
+use super::checkpoint::{self, Progress};
+use super::evaluate::{Evaluation, evaluate};
+use super::folder::{self, Folder, Summary};
+use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, resources, sample};
+use crate::Error;
+use crate::machine::Feed;
+use crate::plugins;
+use crate::trace::Scalar;
+
+/// A run stops after this many steps in a row that are not finite.
+const PATIENCE: u64 = 5;
+
+/// Story windows that the n-gram baselines are counted on.
+const BASELINE_WINDOWS: usize = 4000;
+
+/// How a run ended.
+pub enum Finished {
+    Complete { folder: PathBuf, summary: Box<Summary>, evaluation: Box<Evaluation>, sample: Option<(String, String)> },
+    /// Stopped by the user; saved at `step`.
+    Stopped { folder: PathBuf, step: u64 },
+}
+
+struct Run<'p> {
+    prepared: &'p mut Prepared,
+    folder: Folder,
+    progress: Progress,
+    validation: Vec<Window>,
+    /// Time of steps after the first, evaluation and saving excluded, and their number.
+    steady: (f64, u64),
+    bad_in_a_row: u64,
+}
+
+/// Trains to the end, or until `stop` is set. `out` names a new folder, or the folder to go on in.
+pub fn train(
+    mut prepared: Prepared,
+    out: Option<&Path>,
+    stop: &AtomicBool,
+    started: Instant,
+    tell: &mut dyn FnMut(Event),
+) -> Result<Finished, Error> {
+    let settings = prepared.resolved.settings.clone();
+    let validation = prepared.dataset.validation(settings.train.window, settings.train.eval_windows)?;
+    let data = prepared.dataset.describe();
+    let digest = prepared.machine.facts.plan_digest.clone();
+    let (folder, progress) = match (&prepared.progress, out) {
+        (Some(progress), Some(path)) => (Folder::reopen(path, progress.step)?, progress.clone()),
+        _ => {
+            let facts = folder::facts(&prepared.resolved, &data, prepared.dataset.content_hash(), &digest);
+            let progress = Progress {
+                step: 0,
+                schedule_steps: settings.train.steps,
+                init_loss: None,
+                skipped_steps: 0,
+                seconds: 0.0,
+                state_sha256: String::new(),
+                plan_digest: digest,
+            };
+            (Folder::create(out, &prepared.resolved, &facts)?, progress)
+        }
+    };
+    let mut run = Run { prepared: &mut prepared, folder, progress, validation, steady: (0.0, 0), bad_in_a_row: 0 };
+    tell(Event::Started(run.describe(&data, started)));
+    let calls = run.steps(stop, started, tell)?;
+    let folder = run.folder.path.clone();
+    if run.progress.step < settings.train.steps {
+        run.save(tell)?;
+        return Ok(Finished::Stopped { folder, step: run.progress.step });
+    }
+    run.save(tell)?;
+    run.finish(calls)
+}
+
+impl Run<'_> {
+    fn describe(&self, data: &str, started: Instant) -> Started {
+        let Prepared { resolved, programs, machine, shape, .. } = &*self.prepared;
+        let roles = programs.banks.banks.iter();
+        let roles = roles.map(|bank| (bank.role_name().to_string(), bank.parameters.len(), bank.elements));
+        Started {
+            folder: self.folder.path.clone(),
+            model: resolved.model.component.name(),
+            attention: resolved.attention.component.name(),
+            optimizer: resolved.optimizer.component.name(),
+            data: data.into(),
+            device: machine.facts.device.clone(),
+            threads: machine.facts.threads,
+            parameters: programs.banks.elements(),
+            roles: roles.collect(),
+            arena_bytes: machine.facts.arena_bytes,
+            live_bytes: machine.facts.live_bytes,
+            state_bytes: machine.facts.state_bytes,
+            launches: machine.facts.launches,
+            first_step: self.progress.step,
+            steps: resolved.settings.train.steps,
+            tokens_per_step: shape.batch * shape.window * shape.accumulate,
+            seconds: started.elapsed().as_secs_f64(),
+        }
+    }
+
+    /// All remaining steps. Returns how often plugin code was called between the second step and the last.
+    fn steps(&mut self, stop: &AtomicBool, started: Instant, tell: &mut dyn FnMut(Event)) -> Result<u64, Error> {
+        let train = self.prepared.resolved.settings.train.clone();
+        let tokens = (train.batch * train.window * train.accumulate) as f64;
+        let before = self.progress.seconds;
+        let first = self.progress.step;
+        let mut calls = plugins::calls();
+        while self.progress.step < train.steps && !stop.load(Ordering::Relaxed) {
+            if self.progress.step == first + 1 {
+                calls = plugins::calls();
+            }
+            let clock = Instant::now();
+            let lr = learning_rate(&train, self.progress.step, self.progress.schedule_steps);
+            let metrics = self.step(lr)?;
+            let seconds = clock.elapsed().as_secs_f64();
+            if self.progress.step > first + 1 {
+                self.steady = (self.steady.0 + seconds, self.steady.1 + 1);
+            }
+            self.progress.seconds = before + started.elapsed().as_secs_f64();
+            let number = |key: &str| metrics.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+            let pace = if self.steady.1 > 0 { self.steady.0 / self.steady.1 as f64 } else { seconds };
+            tell(Event::Step(Step {
+                step: self.progress.step,
+                steps: train.steps,
+                loss: number("loss"),
+                lr,
+                grad_norm: number("grad_norm"),
+                tokens_per_second: tokens / pace,
+                seconds_left: pace * (train.steps - self.progress.step) as f64,
+            }));
+            self.folder.metrics(&metrics)?;
+            let due = |every: u64| every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < train.steps;
+            if due(train.eval_every) {
+                let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
+                tell(Event::Evaluated { step: self.progress.step, bits_per_byte: evaluation.bits_per_byte });
+            }
+            if due(train.save_every) {
+                self.save(tell)?;
+            }
+        }
+        Ok(plugins::calls() - calls)
+    }
+
+    /// One optimizer step: its micro-batches, and the metrics of the step.
+    fn step(&mut self, lr: f64) -> Result<Map<String, Value>, Error> {
+        let Prepared { resolved, dataset, programs, machine, shape, .. } = &mut *self.prepared;
+        let (seed, shape) = (resolved.settings.seed, *shape);
+        let step = self.progress.step;
+        let scalars = &programs.scalars;
+        let (mut loss, mut outputs, mut last) = (0.0, Vec::new(), Batch { tokens: vec![], targets: vec![] });
+        let micro_plan = machine.plan(if shape.accumulate == 1 { "step" } else { "accumulate" });
+        let micro_plan = micro_plan.ok_or_else(|| Error::said("there is no training plan"))?;
+        for micro in 0..shape.accumulate {
+            let index = step * shape.accumulate as u64 + micro as u64;
+            last = dataset.train_batch(seed, index, shape.batch, shape.window)?;
+            let results = machine.run(micro_plan, |name| feed(name, &last, scalars, lr, step))?;
+            let of_batch = results.iter().find(|(name, _)| name == "loss").map_or(f64::NAN, |(_, value)| value[0].into());
+            loss += of_batch / shape.accumulate as f64;
+            outputs.extend(results);
+        }
+        if let Some(apply) = machine.plan("apply") {
+            outputs.extend(machine.run(apply, |name| feed(name, &last, scalars, lr, step))?);
+        }
+        let mut metrics = Map::new();
+        metrics.insert("step".into(), (step + 1).into());
+        for (name, value) in outputs {
+            metrics.insert(name, f64::from(value[0]).into());
+        }
+        metrics.insert("loss".into(), loss.into());
+        metrics.insert("lr".into(), lr.into());
+        if step == 0 {
+            self.progress.init_loss = Some(loss);
+        }
+        self.progress.step += 1;
+        let norm = metrics.get("grad_norm").and_then(Value::as_f64).unwrap_or(f64::NAN);
+        if loss.is_finite() && norm.is_finite() {
+            self.bad_in_a_row = 0;
+            return Ok(metrics);
+        }
+        metrics.insert("skipped".into(), true.into());
+        self.progress.skipped_steps += 1;
+        self.bad_in_a_row += 1;
+        if self.bad_in_a_row < PATIENCE {
+            return Ok(metrics);
+        }
+        let name = if shape.accumulate == 1 { "step" } else { "accumulate" };
+        let bad = match programs.find(name) {
+            Some(program) => nonfinite::first_bad(&program.graph, machine, |name| feed(name, &last, scalars, lr, step))?,
+            None => "unknown".into(),
+        };
+        self.folder.metrics(&metrics)?;
+        Err(Error::said(format!(
+            "the loss or its gradient was not finite in {PATIENCE} steps in a row (steps {} to {}); none of them was \
+             applied. First bad tensor: {bad}. Lower train.lr, or look at the metrics in {}",
+            step + 2 - PATIENCE,
+            step + 1,
+            self.folder.path.display()
+        )))
+    }
+
+    fn save(&mut self, tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let Prepared { programs, machine, .. } = &*self.prepared;
+        let path = checkpoint::save(&self.folder.path, programs, machine, &self.progress)?;
+        tell(Event::Saved { step: self.progress.step, path });
+        Ok(())
+    }
+
+    /// Evaluation, baselines, sample and summary of a complete run.
+    fn finish(mut self, calls: u64) -> Result<Finished, Error> {
+        let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
+        let Baselines { unigram, bigram } = baselines(&self.prepared.dataset, &self.validation, BASELINE_WINDOWS)?;
+        let sample = self.sample()?;
+        let Prepared { programs, machine, shape, .. } = &*self.prepared;
+        let tokens = (shape.batch * shape.window * shape.accumulate) as f64;
+        let summary = Summary {
+            val_loss: evaluation.loss,
+            val_bits_per_byte: evaluation.bits_per_byte,
+            floor_bits_per_byte: story_floor(&self.validation).map(|floor| floor.floor),
+            init_loss: self.progress.init_loss,
+            steps: self.progress.step,
+            skipped_steps: self.progress.skipped_steps,
+            tokens_per_second: tokens * self.steady.1 as f64 / self.steady.0.max(1e-9),
+            arena_bytes: machine.facts.arena_bytes,
+            peak_rss_bytes: resources::peak_rss_bytes(),
+            plan_digest: machine.facts.plan_digest.clone(),
+            device: machine.facts.device.clone(),
+            threads: machine.facts.threads,
+            seconds: self.progress.seconds,
+            params: programs.banks.elements(),
+            unigram_bits_per_byte: unigram,
+            bigram_bits_per_byte: bigram,
+            plugin_calls_while_training: calls,
+        };
+        self.folder.summary(&summary)?;
+        if let Some((prompt, text)) = &sample {
+            self.folder.text("sample.txt", &format!("{prompt}{text}\n"))?;
+        }
+        let (summary, evaluation) = (Box::new(summary), Box::new(evaluation));
+        Ok(Finished::Complete { folder: self.folder.path, summary, evaluation, sample })
+    }
+
+    /// (prompt, continuation)
+    fn sample(&mut self) -> Result<Option<(String, String)>, Error> {
+        let settings = self.prepared.resolved.settings.clone();
+        if settings.sample.tokens == 0 {
+            return Ok(None);
+        }
+        let tokenizer = self.prepared.dataset.tokenizer().clone();
+        let prompt = if settings.sample.prompt.is_empty() {
+            const WORDS: usize = 24;
+            self.validation[0].tokens.iter().copied().take(WORDS).collect()
+        } else {
+            tokenizer.encode(&settings.sample.prompt)?
+        };
+        let Prepared { machine, shape, .. } = &mut *self.prepared;
+        let text = sample::generate(machine, *shape, &tokenizer, &prompt, &settings.sample, settings.seed)?;
+        Ok(Some((tokenizer.decode(&prompt), text)))
+    }
+}
+
+/// Value of a training plan's input.
+fn feed<'b>(
+    name: &str,
+    batch: &'b Batch,
+    scalars: &std::collections::BTreeMap<String, Scalar>,
+    lr: f64,
+    step: u64,
+) -> Option<Feed<'b>> {
+    match name {
+        "tokens" => return Some(Feed::I32(&batch.tokens)),
+        "targets" => return Some(Feed::I32(&batch.targets)),
+        _ => {}
+    }
+    let Scalar { code, argument } = scalars.get(name)?;
+    let number = (step + 1) as f64;
+    let value = match *code {
+        scalar::LEARNING_RATE => lr,
+        scalar::BIAS_CORRECTION => 1.0 - argument.powf(number),
+        _ => number,
+    };
+    Some(Feed::F32(value as f32))
+}

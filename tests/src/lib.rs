@@ -1,0 +1,1 @@
+//! Cross-crate tests: conformance, ABI, end to end, faults.
