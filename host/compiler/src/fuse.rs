@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use graph::{Graph, NodeId, Op};
+use graph::{Class, Graph, NodeId, Op};
 use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
@@ -45,11 +45,22 @@ fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluste
         let mut producers: Vec<NodeId> =
             analysis.waits[id.index()].iter().copied().filter(|node| analysis.kind(*node) == Kind::Tile).collect();
         producers.reverse();
+        // A clone exists to be computed with its reader: it waits for that, and joins only clones of its kind.
+        let clone = clone_number(graph, id);
+        producers.retain(|producer| clone.is_none() || clone_number(graph, *producer) == clone);
         for producer in producers {
             fuser.try_merge(fuser.cluster_of[&producer], fuser.cluster_of[&id]);
         }
     }
     fuser.clusters.into_iter().flatten().collect()
+}
+
+/// Which cluster a recomputed node serves (see `remat`).
+fn clone_number(graph: &Graph, id: NodeId) -> Option<i64> {
+    let node = graph.node(id);
+    let own = usize::from(matches!(node.op, Op::Cast | Op::Bitcast));
+    let clonable = node.op != Op::Copy && graph.class(id) == Class::Elementwise;
+    node.ints.get(own).copied().filter(|_| clonable)
 }
 
 struct Fuser<'a> {

@@ -1,4 +1,150 @@
-//! Placeholder.
+//! Recomputing instead of keeping: cheap element values are formed again where a later cluster needs them.
+//!
+//! Fusion stores whatever leaves a cluster. Where a stored value follows from memory that is there anyway by a few
+//! scalar operations (gelu's inner terms from the pre-activation, a normalised row from the row and its statistics),
+//! each later cluster gets a clone of those operations. Dots, reductions and gathers are always kept. A clone number,
+//! the cluster it serves, is part of a node's identity, so that sharing does not undo the pass; afterwards clusters
+//! are formed again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use graph::{Class, Graph, NodeId, Op, rewrite};
 use plan::DeviceCaps;
-use crate::Module;
-pub fn run(_module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> { Ok(()) }
+
+use crate::analysis::{Analysis, Kind};
+use crate::fuse::{self, is_stored};
+use crate::{Cluster, Module};
+
+/// Most operations of one clone. gelu's derivative needs 6.
+const MAX_OPS: usize = 8;
+
+pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
+    if module.clusters.is_empty() {
+        return Ok(());
+    }
+    let analysis = Analysis::new(&module.graph);
+    let cloned = clones(&module.graph, &analysis, &module.clusters);
+    if !cloned.is_empty() {
+        module.graph = with_clones(&module.graph, &module.clusters, &cloned);
+        fuse::run(module, caps)?;
+    }
+    Ok(())
+}
+
+/// Values to recompute, each with the operations that do it, in graph order.
+type Clones = BTreeMap<NodeId, Vec<NodeId>>;
+
+fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
+    let mut cluster_of = HashMap::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        cluster.nodes.iter().for_each(|node| _ = cluster_of.insert(*node, index));
+    }
+    let mut clones = Clones::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        for id in &cluster.nodes {
+            let is_element = graph.class(*id) == Class::Elementwise && graph.dims(*id) == cluster.dims;
+            if !is_element || graph.node(*id).op == Op::Copy || !is_stored(analysis, *id, cluster) {
+                continue;
+            }
+            // Every reader must be able to do without the stored value, or keeping it costs nothing extra.
+            let users = &analysis.users[id.index()];
+            let in_tiles = users.iter().all(|user| analysis.kind(*user) == Kind::Tile && graph.node(*user).op != Op::Gather);
+            let Some(slice) = in_tiles.then(|| slice(graph, analysis, *id, cluster)).flatten() else { continue };
+            let readers: BTreeSet<usize> =
+                users.iter().map(|user| cluster_of[user]).filter(|other| *other != index).collect();
+            let loads = element_loads(graph, analysis, &slice, cluster);
+            let pays = readers.iter().all(|reader| {
+                let has = element_loads(graph, analysis, &clusters[*reader].nodes, &clusters[*reader]);
+                loads.difference(&has).count() <= 1
+            });
+            if pays {
+                clones.insert(*id, slice);
+            }
+        }
+    }
+    clones
+}
+
+/// The element operations of the cluster that lead to `id`; None if there are too many. Row values are kept, not
+/// recomputed.
+fn slice(graph: &Graph, analysis: &Analysis, id: NodeId, cluster: &Cluster) -> Option<Vec<NodeId>> {
+    let mut found = BTreeSet::from([id]);
+    let mut pending = vec![id];
+    while let Some(node) = pending.pop() {
+        for input in &graph.node(node).inputs {
+            let inside = cluster.nodes.binary_search(input).is_ok() && graph.dims(*input) == cluster.dims;
+            if !inside {
+                continue;
+            }
+            let again = analysis.kind(*input) == Kind::Tile && graph.class(*input) == Class::Elementwise;
+            if !again || graph.node(*input).op == Op::Copy {
+                return None;
+            }
+            if found.insert(*input) {
+                pending.push(*input);
+            }
+        }
+        if found.len() > MAX_OPS {
+            return None;
+        }
+    }
+    Some(found.into_iter().collect())
+}
+
+/// Full-size buffers that `nodes` read from outside the cluster.
+fn element_loads(graph: &Graph, analysis: &Analysis, nodes: &[NodeId], cluster: &Cluster) -> BTreeSet<NodeId> {
+    let inputs = nodes.iter().flat_map(|node| &graph.node(*node).inputs);
+    let outside = inputs.filter(|input| {
+        let (root, _) = analysis.through_views(graph, **input);
+        cluster.nodes.binary_search(&root).is_err() && graph.ty(root).elements() >= graph.ty(nodes[0]).elements()
+    });
+    outside.filter_map(|input| analysis.source(*input).map(|source| source.owner)).collect()
+}
+
+/// The graph in which each reader outside gets its own copy of the slices it needs.
+fn with_clones(graph: &Graph, clusters: &[Cluster], clones: &Clones) -> Graph {
+    let mut cluster_of = HashMap::new();
+    for (index, cluster) in clusters.iter().enumerate() {
+        cluster.nodes.iter().for_each(|node| _ = cluster_of.insert(*node, index));
+    }
+    // New ids of old nodes, and of their clones by cluster served.
+    let mut new_ids: HashMap<NodeId, NodeId> = HashMap::new();
+    let live = graph::live(graph);
+    let mut order = graph.ids().filter(|id| live[id.index()]);
+    rewrite(graph, |result, node, inputs| {
+        let old = order.next().expect("rewrite visits live nodes in order");
+        let own = cluster_of.get(&old).copied();
+        let mut inputs = inputs.to_vec();
+        if let Some(own) = own {
+            for (slot, old_input) in node.inputs.iter().enumerate() {
+                let foreign = cluster_of.get(old_input) != Some(&own);
+                if let Some(slice) = clones.get(old_input).filter(|_| foreign) {
+                    inputs[slot] = clone_slice(result, graph, slice, own, &new_ids);
+                }
+            }
+        }
+        let new = result.emit(node.op, &inputs, &node.ints, &node.floats);
+        new_ids.insert(old, new);
+        new
+    })
+}
+
+fn clone_slice(
+    result: &mut Graph,
+    graph: &Graph,
+    slice: &[NodeId],
+    served: usize,
+    new_ids: &HashMap<NodeId, NodeId>,
+) -> NodeId {
+    let mut cloned: HashMap<NodeId, NodeId> = HashMap::new();
+    let mut last = NodeId::POISON;
+    for id in slice {
+        let node = graph.node(*id);
+        let inputs: Vec<NodeId> =
+            node.inputs.iter().map(|input| cloned.get(input).copied().unwrap_or_else(|| new_ids[input])).collect();
+        let ints = [&node.ints[..], &[served as i64 + 1]].concat();
+        last = result.emit(node.op, &inputs, &ints, &node.floats);
+        cloned.insert(*id, last);
+    }
+    last
+}

@@ -142,3 +142,74 @@ pub fn floor(x: f32) -> f32 {
     let below = select(nearest > x, nearest - 1.0, nearest);
     select(x.abs() < INTEGRAL, below, x)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe extern "C" {
+        safe fn erf(x: f64) -> f64;
+    }
+
+    /// Largest error in ulp of the f32 nearest to the truth, over a dense grid of floats of both signs.
+    fn worst(ours: fn(f32) -> f32, truth: fn(f64) -> f64, from: f32, to: f32) -> (f64, f32) {
+        let (mut most, mut at) = (0.0, 0.0);
+        for bits in (from.to_bits()..=to.to_bits()).step_by(97) {
+            for x in [f32::from_bits(bits), -f32::from_bits(bits)] {
+                let want = truth(f64::from(x));
+                let nearest = want as f32;
+                if want.is_nan() || !nearest.is_normal() {
+                    continue;
+                }
+                let ulp = f64::from(f32::from_bits(nearest.to_bits() + 1)) - f64::from(nearest);
+                let error = (f64::from(ours(x)) - want).abs() / ulp.abs();
+                // `!(<=)` also catches a NaN of ours.
+                if !(error <= most) {
+                    (most, at) = (error, x);
+                }
+            }
+        }
+        (most, at)
+    }
+
+    #[test]
+    fn errors_are_as_stated() {
+        let cases: [(&str, fn(f32) -> f32, fn(f64) -> f64, f32, f64); 6] = [
+            ("exp", exp, f64::exp, 88.72, 2.0),
+            ("log", log, f64::ln, f32::MAX, 1.0),
+            ("sin", sin, f64::sin, 4e8, 1.0),
+            ("cos", cos, f64::cos, 4e8, 1.0),
+            ("tanh", tanh, f64::tanh, 20.0, 2.0),
+            ("erf", super::erf, erf, 6.0, 3.0),
+        ];
+        for (name, ours, truth, to, bound) in cases {
+            let (error, at) = worst(ours, truth, 1e-30, to);
+            println!("{name}: {error} ulp at {at}");
+            assert!(error <= bound, "{name}: {error} ulp at {at:e}");
+        }
+    }
+
+    #[test]
+    fn edges_are_exact() {
+        let (inf, nan) = (f32::INFINITY, f32::NAN);
+        assert_eq!([exp(0.0), exp(-inf), exp(inf), exp(-1e30), exp(-88.0), exp(89.0)], [1.0, 0.0, inf, 0.0, 0.0, inf]);
+        assert_eq!([log(1.0), log(0.0), log(-0.0), log(inf)], [0.0, -inf, -inf, inf]);
+        assert_eq!([log(1e-45), log(f32::MIN_POSITIVE)], [-103.278_93, -87.336_545]);
+        assert_eq!([tanh(inf), tanh(-inf), super::erf(inf), super::erf(-inf)], [1.0, -1.0, 1.0, -1.0]);
+        assert_eq!([sin(0.0), cos(0.0), tanh(0.0), super::erf(0.0)], [0.0, 1.0, 0.0, 0.0]);
+        for function in [exp, log, sin, cos, tanh, super::erf, floor] {
+            assert!(function(nan).is_nan());
+        }
+        assert!(sin(inf).is_nan() && cos(-inf).is_nan() && log(-1.0).is_nan() && log(-inf).is_nan());
+        let odd = [sin, tanh, super::erf, floor];
+        assert!(odd.iter().all(|function| function(-0.0).to_bits() == 0x8000_0000));
+    }
+
+    #[test]
+    fn floor_is_exact() {
+        for bits in (0..u32::MAX).step_by(4099) {
+            let x = f32::from_bits(bits);
+            assert!(x.is_nan() || floor(x).to_bits() == x.floor().to_bits(), "{x}");
+        }
+    }
+}

@@ -35,6 +35,8 @@ pub fn fold(
             Some(graph.constant(inner.floats[0], ty.dtype, &ty.dims))
         }
         Op::Reshape | Op::Broadcast if inner.op == Op::Iota => iota_under(graph, op, &inner, ty),
+        // Joining two movements would lead around the inner node, of which a gradient may yet be taken.
+        _ if !graph.joins_movements => elementwise_or_none(graph, op, inputs, ty),
         Op::Reshape if inner.op == Op::Reshape => Some(graph.emit(op, &inner.inputs, ints, &[])),
         Op::Broadcast if inner.op == Op::Broadcast => Some(graph.emit(op, &inner.inputs, ints, &[])),
         Op::Permute if inner.op == Op::Permute => {
@@ -47,9 +49,13 @@ pub fn fold(
             Some(graph.emit(op, &inner.inputs, &joined.collect::<Vec<_>>(), &[]))
         }
         Op::Neg if inner.op == Op::Neg => Some(inner.inputs[0]),
-        _ if op.row().class == Class::Elementwise && op != Op::Copy => elementwise(graph, op, inputs, ty),
-        _ => None,
+        _ => elementwise_or_none(graph, op, inputs, ty),
     }
+}
+
+fn elementwise_or_none(graph: &mut Graph, op: Op, inputs: &[NodeId], ty: &Ty) -> Option<NodeId> {
+    let applies = op.row().class == Class::Elementwise && op != Op::Copy;
+    applies.then(|| elementwise(graph, op, inputs, ty)).flatten()
 }
 
 /// Counting along an axis commutes with adding, dropping or repeating other axes.

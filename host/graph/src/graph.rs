@@ -64,6 +64,8 @@ pub struct Graph {
     pub names: HashMap<NodeId, String>,
     /// What failed so far, in order. A graph with errors is not to be compiled.
     pub errors: Vec<GraphError>,
+    /// Whether `emit` joins a chain of movements into one. Off while a graph is traced, on in passes.
+    pub(crate) joins_movements: bool,
     scope_stack: Vec<ScopeId>,
     shared: HashMap<Key, NodeId>,
 }
@@ -78,6 +80,7 @@ impl Default for Graph {
             scopes: vec![String::new()],
             names: HashMap::new(),
             errors: Vec::new(),
+            joins_movements: false,
             scope_stack: vec![0],
             shared: HashMap::new(),
         }

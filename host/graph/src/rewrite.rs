@@ -20,6 +20,7 @@ pub fn live(graph: &Graph) -> Vec<bool> {
 /// returns the new node. Emitting folds and shares as it does in a trace. Scopes and declarations are kept.
 pub fn rewrite(graph: &Graph, mut build: impl FnMut(&mut Graph, &Node, &[NodeId]) -> NodeId) -> Graph {
     let mut result = Graph::default();
+    result.joins_movements = true;
     result.inputs.clone_from(&graph.inputs);
     result.states.clone_from(&graph.states);
     result.outputs.clone_from(&graph.outputs);

@@ -26,8 +26,10 @@ struct Case {
     operands: Vec<Vec<usize>>,
     shift: f64,
     smooth: bool,
-    build: Box<dyn Fn(&mut Graph, &[NodeId]) -> NodeId>,
+    build: Build,
 }
+
+type Build = Box<dyn Fn(&mut Graph, &[NodeId]) -> NodeId>;
 
 fn case(
     name: &str,
@@ -204,4 +206,14 @@ fn a_wrong_emit_names_scope_operands_and_dims() {
 fn parse_errors_name_the_line() {
     let error = graph::parse("input x f32[2]\n%0 = Nope() [0] {} : f32[2] @").unwrap_err();
     assert!(error.starts_with("line 2: unknown op \"Nope\""), "{error}");
+}
+
+#[test]
+fn a_gradient_is_found_for_a_movement_in_the_middle_of_a_chain() {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Ty::new(DType::F32, &[6]));
+    let middle = graph.emit(Op::Reshape, &[x], &[2, 3], &[]);
+    let end = graph.emit(Op::Reshape, &[middle], &[3, 2], &[]);
+    let loss = weigh(&mut graph, end);
+    assert!(grad(&mut graph, loss, &[middle])[0].is_some());
 }

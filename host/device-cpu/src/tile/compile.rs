@@ -45,7 +45,6 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
 
     let mut program = Program {
         walk,
-        bindings: kernel.bindings.clone(),
         places: vec![Place::Unused; kernel.values.len()],
         ..empty(shape, addresses)
     };
@@ -122,7 +121,6 @@ fn empty(shape: Shape, addresses: Vec<Address>) -> Program {
     Program {
         shape,
         addresses,
-        bindings: Vec::new(),
         walk: Walk::Tiles,
         tile_rows: 0,
         tile_columns: 0,

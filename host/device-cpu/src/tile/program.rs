@@ -5,7 +5,6 @@
 //! one inner loop. Numbers that do not vary by column are kept as 16 equal lanes.
 
 use ops::{DType, Op};
-use plan::Binding;
 
 use super::shape::{Address, Shape};
 
@@ -128,7 +127,6 @@ pub enum Place {
 pub struct Program {
     pub shape: Shape,
     pub addresses: Vec<Address>,
-    pub bindings: Vec<Binding>,
     pub walk: Walk,
     /// Rows and columns of a tile, and elements from one row of a register to the next.
     pub tile_rows: usize,

@@ -3,7 +3,7 @@
 use plan::DeviceError;
 
 use super::isa::Isa;
-use super::lanes::{load, store};
+use super::lanes::store;
 use super::program::*;
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
@@ -287,15 +287,18 @@ impl<'a> Launch<'a> {
         let program = self.program;
         let mut tile = self.start(worker, plane, columns.clone());
         for (index, (value, fold)) in program.reductions.iter().enumerate() {
-            let total = tile.views[*value].ptr.cast::<f32>();
-            for column in 0..columns.len() {
-                // SAFETY: as in `run_column_block`, whose tasks have ended.
-                unsafe {
-                    *total.add(column) = (0..blocks).fold(fold.identity(), |sum, block| {
-                        let at = self.column_partial(index, plane, blocks, block, columns.start + column);
-                        fold.apply(sum, *at)
-                    });
-                }
+            // SAFETY: as in `run_column_block`, whose tasks have ended.
+            let totals = unsafe {
+                std::slice::from_raw_parts_mut(tile.views[*value].ptr.cast::<f32>(), columns.len())
+            };
+            totals.fill(fold.identity());
+            for block in 0..blocks {
+                // SAFETY: as above.
+                let results = unsafe {
+                    let from = self.column_partial(index, plane, blocks, block, columns.start);
+                    std::slice::from_raw_parts(from, columns.len())
+                };
+                totals.iter_mut().zip(results).for_each(|(total, x)| *total = fold.apply(*total, *x));
             }
         }
         self.steps(&program.finish, &mut tile);

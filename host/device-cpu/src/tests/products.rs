@@ -1,0 +1,150 @@
+//! Products and scatters against plain loops, and that the number of threads changes no bit.
+
+use plan::{Gemm, GemmBatch, LaunchOp, Matrix, ScatterAdd, Slot};
+
+use super::{Random, run, single};
+use crate::tile::Isa;
+
+/// Row and column stride of each operand, and the batch axes.
+struct Form {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: (usize, usize),
+    b: (usize, usize),
+    out: (usize, usize),
+    batch: Vec<GemmBatch>,
+}
+
+impl Form {
+    fn launch(&self, slots: &[Slot]) -> Gemm {
+        let matrix = |slot: Slot, strides: (usize, usize)| Matrix { slot, row_stride: strides.0, col_stride: strides.1 };
+        Gemm {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            alpha: 0.5,
+            a: matrix(slots[0], self.a),
+            b: matrix(slots[1], self.b),
+            out: matrix(slots[2], self.out),
+            batch: self.batch.clone(),
+        }
+    }
+
+    fn points(&self) -> Vec<[usize; 3]> {
+        let mut points = vec![[0, 0, 0]];
+        for axis in &self.batch {
+            let step = |p: &[usize; 3], i: usize| [p[0] + i * axis.a, p[1] + i * axis.b, p[2] + i * axis.out];
+            points = points.iter().flat_map(|p| (0..axis.count).map(move |i| step(p, i))).collect();
+        }
+        points
+    }
+
+    fn check(&self) {
+        let last = |which: usize, rows: usize, columns: usize, strides: (usize, usize)| {
+            let far = self.points().iter().map(|point| point[which]).max().unwrap_or(0);
+            far + (rows - 1) * strides.0 + (columns - 1) * strides.1 + 1
+        };
+        let lengths = [
+            last(0, self.m, self.k, self.a),
+            last(1, self.k, self.n, self.b),
+            last(2, self.m, self.n, self.out),
+        ];
+        let mut random = Random(lengths[0] as u64);
+        let operands: Vec<Vec<u32>> =
+            lengths.iter().map(|length| (0..*length).map(|_| random.float().to_bits()).collect()).collect();
+        let set = single(vec![], |slots| LaunchOp::Gemm(self.launch(slots)), &lengths.map(|length| length * 4));
+        let got = run(&set, &operands, 1, Isa::Portable);
+        for threads in [2, 3] {
+            assert!(got == run(&set, &operands, threads, Isa::Portable), "{threads} threads change bits");
+        }
+        let at = |which: usize, index: usize| f64::from(f32::from_bits(operands[which][index]));
+        let tolerance = 1e-6 * (self.k as f64).sqrt() * 4.0;
+        for [a, b, out] in self.points() {
+            for i in (0..self.m).step_by(self.m.div_ceil(37)) {
+                for j in (0..self.n).step_by(self.n.div_ceil(41)) {
+                    let a_row = a + i * self.a.0;
+                    let b_column = b + j * self.b.1;
+                    let sum: f64 =
+                        (0..self.k).map(|l| at(0, a_row + l * self.a.1) * at(1, b_column + l * self.b.0)).sum();
+                    let x = f64::from(f32::from_bits(got[2][out + i * self.out.0 + j * self.out.1]));
+                    assert!((x - 0.5 * sum).abs() < tolerance, "[{i}, {j}]: {x} for {}", 0.5 * sum);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_any_strides() {
+    for (m, n, k) in [(1, 1, 1), (1, 300, 64), (37, 1000, 90), (700, 130, 257), (96, 64, 5000), (513, 511, 130)] {
+        Form { m, n, k, a: (k, 1), b: (n, 1), out: (n, 1), batch: vec![] }.check();
+        Form { m, n, k, a: (1, m), b: (1, k), out: (n, 1), batch: vec![] }.check();
+        Form { m, n, k, a: (k, 1), b: (1, k), out: (1, m), batch: vec![] }.check();
+    }
+}
+
+/// Attention reads heads in place: q, k of [B, T, H, D], scores of [B, H, T, T], result of [B, T, H, D].
+#[test]
+fn batches_of_heads_read_in_place() {
+    let (b, t, h, d) = (3, 70, 4, 16);
+    let heads = |a, b_stride, out| {
+        let [outer, inner] = [0, 1].map(|axis| (a, b_stride, out, axis));
+        [outer, inner]
+            .map(|(a, b, out, axis): ([usize; 2], [usize; 2], [usize; 2], usize)| GemmBatch {
+                count: [3, 4][axis],
+                a: a[axis],
+                b: b[axis],
+                out: out[axis],
+            })
+            .to_vec()
+    };
+    let in_place = [t * h * d, d];
+    let scores = [h * t * t, t * t];
+    assert_eq!([b, h], [3, 4]);
+    Form {
+        m: t,
+        n: t,
+        k: d,
+        a: (h * d, 1),
+        b: (1, h * d),
+        out: (t, 1),
+        batch: heads(in_place, in_place, scores),
+    }
+    .check();
+    Form {
+        m: t,
+        n: d,
+        k: t,
+        a: (t, 1),
+        b: (h * d, 1),
+        out: (h * d, 1),
+        batch: heads(scores, in_place, in_place),
+    }
+    .check();
+}
+
+#[test]
+fn scatter_adds_rows_in_order() {
+    for (rows, width, count) in [(7, 5, 30), (50, 130, 1000), (1000, 16, 3000), (300, 700, 64)] {
+        let mut random = Random(width as u64);
+        let ids: Vec<u32> = (0..count).map(|_| (random.below(rows + 6) as i32 - 3) as u32).collect();
+        let source: Vec<u32> = (0..count * width).map(|_| random.float().to_bits()).collect();
+        let mut want = vec![0f32; rows * width];
+        for (i, id) in ids.iter().enumerate() {
+            let row = (*id as i32).clamp(0, rows as i32 - 1) as usize;
+            for column in 0..width {
+                want[row * width + column] += f32::from_bits(source[i * width + column]);
+            }
+        }
+        let launch = |slots: &[Slot]| {
+            LaunchOp::ScatterAdd(ScatterAdd { out: slots[0], ids: slots[1], source: slots[2], rows, width, count })
+        };
+        let operands = vec![vec![1; rows * width], ids, source];
+        let set = single(vec![], launch, &[rows * width * 4, count * 4, count * width * 4]);
+        for threads in [1, 2, 3] {
+            let got = run(&set, &operands, threads, Isa::Portable);
+            assert!(got[0].iter().zip(&want).all(|(x, y)| *x == y.to_bits()), "{threads} threads");
+        }
+    }
+}
