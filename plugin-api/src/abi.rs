@@ -234,9 +234,11 @@ pub struct ComponentEntry {
     /// What the schema cannot say. Arguments: options, then the run's dimensions, both JSON.
     pub validate: extern "C" fn(RStr<'_>, RStr<'_>) -> RResult<RVec<OptionFault>, PluginError>,
     pub make_model: extern "C" fn(RStr<'_>) -> RResult<ModelObject_TO<'static, RBox<()>>, PluginError>,
-    pub make_attention: extern "C" fn(RStr<'_>) -> RResult<AttentionObject_TO<'static, RBox<()>>, PluginError>,
+    pub make_attention:
+        extern "C" fn(RStr<'_>) -> RResult<AttentionObject_TO<'static, RBox<()>>, PluginError>,
     #[sabi(last_prefix_field)]
-    pub make_optimizer: extern "C" fn(RStr<'_>) -> RResult<OptimizerObject_TO<'static, RBox<()>>, PluginError>,
+    pub make_optimizer:
+        extern "C" fn(RStr<'_>) -> RResult<OptimizerObject_TO<'static, RBox<()>>, PluginError>,
 }
 
 /// What a library exports, once its header is accepted.

@@ -71,7 +71,10 @@ macro_rules! adapter {
                 entry.leak_into_prefix()
             }
 
-            extern "C" fn validate(json: RStr<'_>, dims: RStr<'_>) -> RResult<RVec<OptionFault>, PluginError> {
+            extern "C" fn validate(
+                json: RStr<'_>,
+                dims: RStr<'_>,
+            ) -> RResult<RVec<OptionFault>, PluginError> {
                 guard(|| {
                     let dims: Dims = options::parse(&dims)?;
                     Ok(faults(options::parse::<T>(&json)?.validate(&dims)))
@@ -86,8 +89,26 @@ macro_rules! adapter {
 }
 
 adapter!(ModelAdapter, Model, ModelObject, ModelObject_TO, MODEL, Self::make, no_attention, no_optimizer);
-adapter!(AttentionAdapter, Attention, AttentionObject, AttentionObject_TO, ATTENTION, no_model, Self::make, no_optimizer);
-adapter!(OptimizerAdapter, Optimizer, OptimizerObject, OptimizerObject_TO, OPTIMIZER, no_model, no_attention, Self::make);
+adapter!(
+    AttentionAdapter,
+    Attention,
+    AttentionObject,
+    AttentionObject_TO,
+    ATTENTION,
+    no_model,
+    Self::make,
+    no_optimizer
+);
+adapter!(
+    OptimizerAdapter,
+    Optimizer,
+    OptimizerObject,
+    OptimizerObject_TO,
+    OPTIMIZER,
+    no_model,
+    no_attention,
+    Self::make
+);
 
 impl<T: Model + Options> ModelObject for Guarded<T> {
     fn forward(&self, builder: BuilderRef<'_>, tokens: u32) -> RResult<ForwardIds, PluginError> {

@@ -138,7 +138,8 @@ impl<'c> Cx<'c> {
     /// One value everywhere.
     #[track_caller]
     pub fn constant(&'c self, value: f64, dtype: DType, dims: &[usize]) -> Tensor<'c> {
-        let ints: Vec<i64> = std::iter::once(dtype as i64).chain(dims.iter().map(|dim| *dim as i64)).collect();
+        let ints: Vec<i64> =
+            std::iter::once(dtype as i64).chain(dims.iter().map(|dim| *dim as i64)).collect();
         self.emit(Op::Const, &[], &ints, &[value])
     }
 

@@ -38,8 +38,15 @@ macro_rules! export_plugin {
         #[doc(hidden)]
         pub mod host_plugin_export {
             const PARTS: &[&str] = &[
-                "{\"plugin\":\"", env!("CARGO_PKG_NAME"), "\",\"version\":\"", env!("CARGO_PKG_VERSION"),
-                "\",\"api\":\"1.0.0\",\"rustc\":\"", $crate::RUSTC, "\",\"target\":\"", $crate::TARGET, "\"}\n",
+                "{\"plugin\":\"",
+                env!("CARGO_PKG_NAME"),
+                "\",\"version\":\"",
+                env!("CARGO_PKG_VERSION"),
+                "\",\"api\":\"1.0.0\",\"rustc\":\"",
+                $crate::RUSTC,
+                "\",\"target\":\"",
+                $crate::TARGET,
+                "\"}\n",
             ];
             #[cfg_attr(target_vendor = "apple", link_section = "__DATA,__host_plugin")]
             #[cfg_attr(not(target_vendor = "apple"), link_section = ".host_plugin")]
@@ -54,7 +61,9 @@ macro_rules! export_plugin {
             pub static HOST_PLUGIN_HEADER: $crate::abi::LibHeader = $crate::abi::LibHeader {
                 magic: $crate::abi::MAGIC,
                 api_version: [
-                    $crate::abi::API_VERSION.0, $crate::abi::API_VERSION.1, $crate::abi::API_VERSION.2,
+                    $crate::abi::API_VERSION.0,
+                    $crate::abi::API_VERSION.1,
+                    $crate::abi::API_VERSION.2,
                 ],
                 op_set_version: $crate::OP_SET_VERSION,
                 metadata: &METADATA,

@@ -66,7 +66,12 @@ impl<'c> Cx<'c> {
 
     /// -log softmax(hidden head')[target] per token, nats: `[B, T, D]`, `[V, D]`, `[B, T]` to `[B, T]`.
     #[track_caller]
-    pub fn linear_cross_entropy(&'c self, hidden: Tensor<'c>, head: Tensor<'c>, targets: Tensor<'c>) -> Tensor<'c> {
+    pub fn linear_cross_entropy(
+        &'c self,
+        hidden: Tensor<'c>,
+        head: Tensor<'c>,
+        targets: Tensor<'c>,
+    ) -> Tensor<'c> {
         self.emit(Op::LinearCrossEntropy, &[hidden, head, targets], &[], &[])
     }
 

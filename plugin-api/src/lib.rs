@@ -60,5 +60,7 @@ pub use {abi_stable, inventory, schemars, serde, serde_json};
 /// All that a component's file needs.
 pub mod prelude {
     pub use crate::{attention, component, export_plugin, options};
-    pub use crate::{Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Model, Optimizer, Output, Role, Tensor};
+    pub use crate::{
+        Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Model, Optimizer, Output, Role, Tensor,
+    };
 }

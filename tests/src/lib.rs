@@ -1,1 +1,6 @@
-//! Cross-crate tests: conformance, ABI, end to end, faults.
+//! What the cross-crate tests share.
+
+#![forbid(unsafe_code)]
+
+pub mod programs;
+pub mod replay;

@@ -28,15 +28,18 @@ fn list(registry: &Registry) {
         println!("not usable: {} {reason}", path.display());
     }
     if registry.plugins.is_empty() {
-        let folders: Vec<String> = registry.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<String> =
+            registry.folders.iter().map(|folder| folder.display().to_string()).collect();
         println!("no plugins in {}; `cargo xtask build` builds and stages them", folders.join(", "));
     }
 }
 
 fn info(registry: &Registry, name: &str) -> Result<(), Error> {
-    let known = |kind: &Kind| registry.components(*kind).any(|(plugin, component)| {
-        component.name == name || format!("{}/{}", plugin.plugin, component.name) == name
-    });
+    let known = |kind: &Kind| {
+        registry.components(*kind).any(|(plugin, component)| {
+            component.name == name || format!("{}/{}", plugin.plugin, component.name) == name
+        })
+    };
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(known).collect();
     if kinds.is_empty() {
         let all: Vec<String> = Kind::ALL
@@ -48,7 +51,13 @@ fn info(registry: &Registry, name: &str) -> Result<(), Error> {
     }
     for kind in kinds {
         let component = registry.find(kind, name)?;
-        println!("{} {} (plugin {}): {}", kind.name(), component.name(), component.plugin, component.summary());
+        println!(
+            "{} {} (plugin {}): {}",
+            kind.name(),
+            component.name(),
+            component.plugin,
+            component.summary()
+        );
         for [key, kind, default, doc] in describe(&component.schema()?) {
             println!("  {key:<14} {kind:<24} default {default:<10} {}", doc.replace('\n', " "));
         }

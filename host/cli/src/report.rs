@@ -41,7 +41,8 @@ impl Progress {
     fn step(&mut self, step: &Step) {
         // Mean of recent losses, so that the line is readable; metrics.jsonl has each one.
         self.smooth = if self.smooth.is_finite() { 0.9 * self.smooth + 0.1 * step.loss } else { step.loss };
-        let due = self.last.is_none_or(|last| last.elapsed() >= if self.terminal { REFRESH } else { INTERVAL });
+        let due =
+            self.last.is_none_or(|last| last.elapsed() >= if self.terminal { REFRESH } else { INTERVAL });
         let last = step.step == step.steps;
         if self.quiet || !(due || last) {
             return;
@@ -85,8 +86,11 @@ fn print_lines(text: &str) {
 }
 
 fn head(run: &Started) -> String {
-    let roles: Vec<String> =
-        run.roles.iter().map(|(role, tensors, elements)| format!("{} in {tensors} {role}", count(*elements))).collect();
+    let roles: Vec<String> = run
+        .roles
+        .iter()
+        .map(|(role, tensors, elements)| format!("{} in {tensors} {role}", count(*elements)))
+        .collect();
     let from = if run.first_step > 0 { format!(", from step {}", run.first_step) } else { String::new() };
     format!(
         "{} with {} attention, {}: {} parameters ({})\n\
@@ -113,10 +117,21 @@ fn head(run: &Started) -> String {
 }
 
 /// The end of a run.
-pub fn complete(folder: &Path, summary: &Summary, evaluation: &Evaluation, sample: Option<&(String, String)>) {
+pub fn complete(
+    folder: &Path,
+    summary: &Summary,
+    evaluation: &Evaluation,
+    sample: Option<&(String, String)>,
+) {
     let mut lines = vec![String::new()];
     let mut row = |name: &str, value: String| lines.push(format!("{name:<28}{value}"));
-    row("validation bits/byte", format!("{:.3} +- {:.3} ({} windows)", summary.val_bits_per_byte, evaluation.error, evaluation.windows));
+    row(
+        "validation bits/byte",
+        format!(
+            "{:.3} +- {:.3} ({} windows)",
+            summary.val_bits_per_byte, evaluation.error, evaluation.windows
+        ),
+    );
     if let Some(floor) = summary.floor_bits_per_byte {
         row("  floor of the corpus", format!("{floor:.3}"));
     }
@@ -131,14 +146,25 @@ pub fn complete(folder: &Path, summary: &Summary, evaluation: &Evaluation, sampl
     row("peak memory", bytes(summary.peak_rss_bytes));
     if !evaluation.tags.is_empty() {
         lines.push(String::new());
-        lines.push(format!("{:<16}{:>8}{:>10}{:>10}{:>20}", "bits/byte by kind", "share", "model", "floor", "floor, no memory"));
+        lines.push(format!(
+            "{:<16}{:>8}{:>10}{:>10}{:>20}",
+            "bits/byte by kind", "share", "model", "floor", "floor, no memory"
+        ));
         for tag in &evaluation.tags {
             let share = format!("{:.0} %", 100.0 * tag.share);
-            lines.push(format!("  {:<14}{share:>9}{:>10.3}{:>10.3}{:>20.3}", tag.tag, tag.model, tag.floor, tag.memoryless));
+            lines.push(format!(
+                "  {:<14}{share:>9}{:>10.3}{:>10.3}{:>20.3}",
+                tag.tag, tag.model, tag.floor, tag.memoryless
+            ));
         }
     }
     if let Some(answers) = evaluation.answers {
-        lines.push(format!("  answers right: {:.1} % of {} (chance {:.1} %)", 100.0 * answers.accuracy, answers.count, 100.0 * answers.chance));
+        lines.push(format!(
+            "  answers right: {:.1} % of {} (chance {:.1} %)",
+            100.0 * answers.accuracy,
+            answers.count,
+            100.0 * answers.chance
+        ));
     }
     if let Some((prompt, text)) = sample {
         lines.push(format!("\nsample (prompt in brackets)\n  [{}]{}", indent(prompt), indent(text)));

@@ -40,7 +40,10 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Finished::Stopped { folder, step } => {
-            println!("\nstopped and saved at step {step}; go on with\n  host run --resume {}", folder.display());
+            println!(
+                "\nstopped and saved at step {step}; go on with\n  host run --resume {}",
+                folder.display()
+            );
             Ok(ExitCode::from(INTERRUPTED))
         }
     }

@@ -66,8 +66,11 @@ impl Analysis {
             }
         }
         let kinds = kinds(graph, &users);
-        let states: HashMap<i64, NodeId> =
-            graph.ids().filter(|id| graph.node(*id).op == Op::State).map(|id| (graph.node(id).ints[0], id)).collect();
+        let states: HashMap<i64, NodeId> = graph
+            .ids()
+            .filter(|id| graph.node(*id).op == Op::State)
+            .map(|id| (graph.node(id).ints[0], id))
+            .collect();
         let mut written = HashMap::new();
         for id in graph.ids().filter(|id| graph.node(*id).op == Op::Write) {
             let node = graph.node(id);

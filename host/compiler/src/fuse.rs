@@ -42,8 +42,11 @@ pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
 fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluster> {
     let mut fuser = Fuser::new(graph, analysis, caps);
     for id in analysis.kernels(graph).filter(|id| analysis.kind(*id) == Kind::Tile) {
-        let mut producers: Vec<NodeId> =
-            analysis.waits[id.index()].iter().copied().filter(|node| analysis.kind(*node) == Kind::Tile).collect();
+        let mut producers: Vec<NodeId> = analysis.waits[id.index()]
+            .iter()
+            .copied()
+            .filter(|node| analysis.kind(*node) == Kind::Tile)
+            .collect();
         producers.reverse();
         // A clone exists to be computed with its reader: it waits for that, and joins only clones of its kind.
         let clone = clone_number(graph, id);
@@ -154,14 +157,18 @@ impl<'a> Fuser<'a> {
             }
             let folds = matches!(node.op, Op::Sum | Op::ReduceMax);
             (folds || !columns)
-                && users.iter().all(|user| if inside(user) { !columns } else { !self.is_read_inside(*user, cluster) })
+                && users
+                    .iter()
+                    .all(|user| if inside(user) { !columns } else { !self.is_read_inside(*user, cluster) })
         })
     }
 
     /// Whether a user, seen through views, is in the cluster.
     fn is_read_inside(&self, user: NodeId, cluster: &Cluster) -> bool {
         match self.analysis.kind(user) {
-            Kind::View => self.analysis.users[user.index()].iter().any(|next| self.is_read_inside(*next, cluster)),
+            Kind::View => {
+                self.analysis.users[user.index()].iter().any(|next| self.is_read_inside(*next, cluster))
+            }
             _ => cluster.nodes.binary_search(&user).is_ok(),
         }
     }
@@ -203,7 +210,13 @@ impl<'a> Fuser<'a> {
 
     /// Operands, looking through free nodes.
     fn leaves(&self, id: NodeId) -> Vec<NodeId> {
-        self.graph.node(id).inputs.iter().copied().filter(|input| self.analysis.kind(*input) != Kind::Free).collect()
+        self.graph
+            .node(id)
+            .inputs
+            .iter()
+            .copied()
+            .filter(|input| self.analysis.kind(*input) != Kind::Free)
+            .collect()
     }
 
     /// Whether some path leads from one cluster to the other through a third. Ranks grow along every path, so what

@@ -61,18 +61,21 @@ struct Layout {
 
 impl Layout {
     fn emit(&mut self, graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
-        let plain = |graph: &mut Graph, inputs: &[NodeId]| graph.emit(node.op, inputs, &node.ints, &node.floats);
+        let plain =
+            |graph: &mut Graph, inputs: &[NodeId]| graph.emit(node.op, inputs, &node.ints, &node.floats);
         match node.op {
             Op::Reshape | Op::Permute | Op::Broadcast | Op::Slice => {
                 let mut x = self.in_memory(graph, inputs[0]);
-                if node.op == Op::Reshape && self.view(graph, x).reshape(graph.dims(x), &node.ty.dims).is_none() {
+                if node.op == Op::Reshape
+                    && self.view(graph, x).reshape(graph.dims(x), &node.ty.dims).is_none()
+                {
                     x = self.copy(graph, x);
                 }
                 plain(graph, &[x])
             }
             Op::Gather => {
-                let table = self.in_memory(graph, inputs[0]);
-                plain(graph, &[table, inputs[1]])
+                let inputs = [self.in_memory(graph, inputs[0]), self.in_memory(graph, inputs[1])];
+                plain(graph, &inputs)
             }
             Op::Dot => {
                 let axes = node.dot_axes(graph.ty(inputs[0]).rank(), graph.ty(inputs[1]).rank());
@@ -85,8 +88,11 @@ impl Layout {
                 plain(graph, &inputs)
             }
             Op::Concat => {
-                let parts: Vec<NodeId> =
-                    inputs.iter().zip(&node.inputs).map(|(new, old)| self.part(graph, *new, *old, node)).collect();
+                let parts: Vec<NodeId> = inputs
+                    .iter()
+                    .zip(&node.inputs)
+                    .map(|(new, old)| self.part(graph, *new, *old, node))
+                    .collect();
                 plain(graph, &parts)
             }
             Op::Write => {
@@ -96,7 +102,8 @@ impl Layout {
             Op::Output => {
                 let root = root(graph, inputs[0]);
                 let computed = !matches!(graph.node(root).op, Op::Input | Op::State);
-                let ready = computed && self.is_contiguous(graph, inputs[0]) && graph.class(root) != Class::Leaf;
+                let ready =
+                    computed && self.is_contiguous(graph, inputs[0]) && graph.class(root) != Class::Leaf;
                 let x = if ready { inputs[0] } else { self.copy(graph, inputs[0]) };
                 plain(graph, &[x])
             }
@@ -126,7 +133,9 @@ impl Layout {
             Op::Reshape => inner.reshape(graph.dims(node.inputs[0]), &node.ty.dims),
             Op::Permute => Some(inner.permute(&usizes(&node.ints))),
             Op::Broadcast => Some(inner.broadcast(graph.dims(node.inputs[0]), &node.ty.dims)),
-            Op::Slice => Some(inner.slice(&pairs(&node.ints).iter().map(|range| range.0).collect::<Vec<_>>())),
+            Op::Slice => {
+                Some(inner.slice(&pairs(&node.ints).iter().map(|range| range.0).collect::<Vec<_>>()))
+            }
             _ => Some(inner),
         };
         let view = view.unwrap_or_else(|| View::contiguous(&node.ty.dims));

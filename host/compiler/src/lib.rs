@@ -74,7 +74,9 @@ pub fn compile(
 ) -> Result<Plan, CompileError> {
     graph::verify(graph)?;
     for decl in &graph.states {
-        let found = states.find(&decl.name).is_some_and(|slot| slot.dims == decl.ty.dims && slot.dtype == decl.ty.dtype);
+        let found = states
+            .find(&decl.name)
+            .is_some_and(|slot| slot.dims == decl.ty.dims && slot.dtype == decl.ty.dtype);
         if !found {
             let (plan, name, ty) = (name.to_string(), decl.name.clone(), decl.ty.to_string());
             return Err(CompileError::NoState { plan, name, ty });

@@ -28,7 +28,8 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     let analysis = Analysis::new(&module.graph);
     let lives = lives(module, &analysis);
     let mut slots = place(&lives);
-    module.plan.arena_bytes = slots.values().map(|slot| slot.offset + slot.bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+    module.plan.arena_bytes =
+        slots.values().map(|slot| slot.offset + slot.bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
     module.plan.live_bytes = live_bytes(&lives, module.order.len());
     for id in module.graph.ids() {
         let node = module.graph.node(id);
@@ -90,7 +91,9 @@ fn place(lives: &[Life]) -> HashMap<NodeId, Slot> {
         }
         placed.push((*life, offset));
     }
-    let slot = |(life, offset): (Life, usize)| (life.owner, Slot { region: Region::Arena, offset, bytes: life.bytes });
+    let slot = |(life, offset): (Life, usize)| {
+        (life.owner, Slot { region: Region::Arena, offset, bytes: life.bytes })
+    };
     placed.into_iter().map(slot).collect()
 }
 

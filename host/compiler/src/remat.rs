@@ -48,8 +48,12 @@ fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
             }
             // Every reader must be able to do without the stored value, or keeping it costs nothing extra.
             let users = &analysis.users[id.index()];
-            let in_tiles = users.iter().all(|user| analysis.kind(*user) == Kind::Tile && graph.node(*user).op != Op::Gather);
-            let Some(slice) = in_tiles.then(|| slice(graph, analysis, *id, cluster)).flatten() else { continue };
+            let in_tiles = users
+                .iter()
+                .all(|user| analysis.kind(*user) == Kind::Tile && graph.node(*user).op != Op::Gather);
+            let Some(slice) = in_tiles.then(|| slice(graph, analysis, *id, cluster)).flatten() else {
+                continue;
+            };
             let readers: BTreeSet<usize> =
                 users.iter().map(|user| cluster_of[user]).filter(|other| *other != index).collect();
             let loads = element_loads(graph, analysis, &slice, cluster);
@@ -92,11 +96,17 @@ fn slice(graph: &Graph, analysis: &Analysis, id: NodeId, cluster: &Cluster) -> O
 }
 
 /// Full-size buffers that `nodes` read from outside the cluster.
-fn element_loads(graph: &Graph, analysis: &Analysis, nodes: &[NodeId], cluster: &Cluster) -> BTreeSet<NodeId> {
+fn element_loads(
+    graph: &Graph,
+    analysis: &Analysis,
+    nodes: &[NodeId],
+    cluster: &Cluster,
+) -> BTreeSet<NodeId> {
     let inputs = nodes.iter().flat_map(|node| &graph.node(*node).inputs);
     let outside = inputs.filter(|input| {
         let (root, _) = analysis.through_views(graph, **input);
-        cluster.nodes.binary_search(&root).is_err() && graph.ty(root).elements() >= graph.ty(nodes[0]).elements()
+        cluster.nodes.binary_search(&root).is_err()
+            && graph.ty(root).elements() >= graph.ty(nodes[0]).elements()
     });
     outside.filter_map(|input| analysis.source(*input).map(|source| source.owner)).collect()
 }
@@ -140,8 +150,11 @@ fn clone_slice(
     let mut last = NodeId::POISON;
     for id in slice {
         let node = graph.node(*id);
-        let inputs: Vec<NodeId> =
-            node.inputs.iter().map(|input| cloned.get(input).copied().unwrap_or_else(|| new_ids[input])).collect();
+        let inputs: Vec<NodeId> = node
+            .inputs
+            .iter()
+            .map(|input| cloned.get(input).copied().unwrap_or_else(|| new_ids[input]))
+            .collect();
         let ints = [&node.ints[..], &[served as i64 + 1]].concat();
         last = result.emit(node.op, &inputs, &ints, &node.floats);
         cloned.insert(*id, last);

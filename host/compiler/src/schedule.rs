@@ -23,7 +23,11 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
 }
 
 /// Buffers a cluster reads and writes, by owner. States and inputs are not counted: they are never freed.
-pub fn buffers(graph: &Graph, analysis: &Analysis, cluster: &Cluster) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
+pub fn buffers(
+    graph: &Graph,
+    analysis: &Analysis,
+    cluster: &Cluster,
+) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
     let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
     for id in &cluster.nodes {
         for input in &graph.node(*id).inputs {
@@ -54,14 +58,17 @@ fn order(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Result<Vec
     let mut readers_left: HashMap<NodeId, usize> = HashMap::new();
     for (index, cluster) in clusters.iter().enumerate() {
         let before = cluster.nodes.iter().flat_map(|node| &analysis.waits[node.index()]);
-        let before: BTreeSet<usize> = before.map(|node| cluster_of[node]).filter(|other| *other != index).collect();
+        let before: BTreeSet<usize> =
+            before.map(|node| cluster_of[node]).filter(|other| *other != index).collect();
         before.iter().for_each(|other| _ = waiters[*other].insert(index));
         waits.push(before);
         touched[index].0.iter().for_each(|owner| *readers_left.entry(*owner).or_default() += 1);
     }
     let bytes = |owner: &NodeId| (graph.ty(*owner).elements() * DType::BYTES) as i64;
-    let mut ready: BTreeSet<(NodeId, usize)> =
-        (0..clusters.len()).filter(|index| waits[*index].is_empty()).map(|index| (clusters[index].nodes[0], index)).collect();
+    let mut ready: BTreeSet<(NodeId, usize)> = (0..clusters.len())
+        .filter(|index| waits[*index].is_empty())
+        .map(|index| (clusters[index].nodes[0], index))
+        .collect();
     let mut allocated: BTreeSet<NodeId> = BTreeSet::new();
     let mut order = Vec::with_capacity(clusters.len());
     while !ready.is_empty() {
@@ -88,7 +95,11 @@ fn order(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Result<Vec
         }
     }
     if order.len() < clusters.len() {
-        return Err(format!("{} of {} clusters wait for each other", clusters.len() - order.len(), clusters.len()));
+        return Err(format!(
+            "{} of {} clusters wait for each other",
+            clusters.len() - order.len(),
+            clusters.len()
+        ));
     }
     Ok(order)
 }

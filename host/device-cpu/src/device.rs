@@ -62,7 +62,10 @@ fn compile(plan: Plan, state_bytes: usize) -> Result<LoadedPlan, DeviceError> {
     let mut programs = Vec::with_capacity(plan.kernels.len());
     for (index, kernel) in plan.kernels.iter().enumerate() {
         if kernel.bindings.len() > MAX_BINDINGS {
-            return Err(bad(format!("kernel {index} has {} bindings of {MAX_BINDINGS}", kernel.bindings.len())));
+            return Err(bad(format!(
+                "kernel {index} has {} bindings of {MAX_BINDINGS}",
+                kernel.bindings.len()
+            )));
         }
         programs.push(tile::compile(kernel).map_err(|reason| bad(format!("kernel {index}: {reason}")))?);
     }
@@ -120,12 +123,14 @@ impl Loaded {
                         tile::run(&programs[*kernel], addresses, isa, pool, &mut self.workspace)
                     }
                     LaunchOp::Gemm(product) => {
-                        let [a, b, out] = [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
+                        let [a, b, out] =
+                            [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
                         let operands = gemm::Operands { a: a.cast(), b: b.cast(), out: out.cast() };
                         gemm::run(product, operands, pool)
                     }
                     LaunchOp::ScatterAdd(scatter) => {
-                        let [out, ids, source] = [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
+                        let [out, ids, source] =
+                            [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
                         let operands =
                             scatter::Operands { out: out.cast(), ids: ids.cast(), source: source.cast() };
                         scatter::run(scatter, operands, pool)
@@ -150,7 +155,8 @@ impl Device for Cpu {
         self.loaded = None;
         let arena_bytes = set.arena_bytes();
         let state_bytes = set.states.bytes;
-        let plans = set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
+        let plans =
+            set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
         let workspace = Workspace::new(plans.iter().flat_map(|plan| &plan.programs), self.pool.threads())?;
         let state = Map::new("state", state_bytes)?;
         let arena = Map::new("arena", arena_bytes)?;
@@ -198,6 +204,7 @@ impl Device for Cpu {
 fn model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("model name"));
-    let name = line.and_then(|line| line.split_once(':')).map_or(std::env::consts::ARCH, |(_, name)| name.trim());
+    let name =
+        line.and_then(|line| line.split_once(':')).map_or(std::env::consts::ARCH, |(_, name)| name.trim());
     name.to_string()
 }

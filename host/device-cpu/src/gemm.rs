@@ -82,7 +82,8 @@ unsafe fn multiply(
     (row, column): (usize, usize),
     (rows, columns): (usize, usize),
 ) {
-    let start = |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
+    let start =
+        |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
     let mut a = start(&gemm.a, row, 0);
     let mut b = start(&gemm.b, 0, column);
     let mut out = start(&gemm.out, row, column);

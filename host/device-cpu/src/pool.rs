@@ -148,7 +148,8 @@ impl Shared {
         while !self.stop.load(Ordering::SeqCst) {
             let state = self.state.load(Ordering::SeqCst);
             if is_new(state, seen) {
-                if self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                if self.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                {
                     // SAFETY: joined, so the caller writes `launch` only after the decrement below.
                     if let Some((job, tasks)) = unsafe { *self.launch.get() } {
                         self.take_tasks(worker, job, tasks);

@@ -12,10 +12,8 @@ mod files;
 
 pub mod machine;
 mod nearest;
+pub mod plugins;
 pub mod run;
 pub mod trace;
-pub mod plugins;
-
-
 
 pub use error::Error;

@@ -73,7 +73,12 @@ impl Machine {
     ) -> Result<Vec<(String, Vec<f32>)>, Error> {
         let mut feeds = Vec::with_capacity(self.inputs[plan].len());
         for decl in &self.inputs[plan] {
-            let missing = || Error::said(format!("plan {} wants an input {:?} that nothing provides", self.names[plan], decl.name));
+            let missing = || {
+                Error::said(format!(
+                    "plan {} wants an input {:?} that nothing provides",
+                    self.names[plan], decl.name
+                ))
+            };
             feeds.push(feed(&decl.name).ok_or_else(missing)?);
         }
         let values: Vec<Vec<f32>> = match &mut self.backend {
@@ -83,7 +88,9 @@ impl Machine {
                 }
                 device.replay(plan)?;
                 let outputs = 0..self.outputs[plan].len();
-                outputs.map(|index| Ok(floats(&device.download(plan, index)?))).collect::<Result<_, Error>>()?
+                outputs
+                    .map(|index| Ok(floats(&device.download(plan, index)?)))
+                    .collect::<Result<_, Error>>()?
             }
             Backend::Interpreter { graphs, states } => {
                 let inputs: Vec<Tensor> =
@@ -226,7 +233,9 @@ fn interpreter(graphs: &[(&str, &Graph)]) -> (Backend, Facts) {
 }
 
 fn interpret(graph: &Graph, inputs: &[Tensor], states: &mut [(String, Tensor)]) -> Vec<Tensor> {
-    let at = |name: &str| states.iter().position(|(known, _)| known == name).expect("every State of a graph is held");
+    let at = |name: &str| {
+        states.iter().position(|(known, _)| known == name).expect("every State of a graph is held")
+    };
     let places: Vec<usize> = graph.states.iter().map(|decl| at(&decl.name)).collect();
     let mut own: Vec<Tensor> = places.iter().map(|place| states[*place].1.clone()).collect();
     let outputs = interp::run(graph, inputs, &mut own);

@@ -49,7 +49,8 @@ impl Attention for Full {
             faults.push(("heads".into(), format!("{} heads do not divide d_model = {d}", self.heads)));
         }
         if !self.heads.is_multiple_of(self.groups()) {
-            faults.push(("kv_heads".into(), format!("{} does not divide {} heads", self.kv_heads, self.heads)));
+            faults
+                .push(("kv_heads".into(), format!("{} does not divide {} heads", self.kv_heads, self.heads)));
         }
         faults
     }

@@ -33,7 +33,8 @@ pub fn lower(
             _ => split += 1,
         }
     };
-    let single = |what: &str, stride: Option<usize>| stride.ok_or_else(|| format!("{id}: {what} do not collapse"));
+    let single =
+        |what: &str, stride: Option<usize>| stride.ok_or_else(|| format!("{id}: {what} do not collapse"));
     let extent = |dims: &[usize], axes: &[usize]| axes.iter().map(|axis| dims[*axis]).product::<usize>();
     let batch_axes = (0..batches).map(|i| GemmBatch {
         count: out_dims[i],
@@ -66,7 +67,10 @@ pub fn lower(
         out: Matrix {
             slot: slot_out,
             row_stride: row_out,
-            col_stride: single("columns of the result", view_out.collapse(out_dims, rows.end..out_dims.len()))?,
+            col_stride: single(
+                "columns of the result",
+                view_out.collapse(out_dims, rows.end..out_dims.len()),
+            )?,
         },
         batch: batch_axes.chain(split_rows).filter(|batch| batch.count > 1).collect(),
     })

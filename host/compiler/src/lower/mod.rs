@@ -59,12 +59,16 @@ fn at(
     slots: &HashMap<NodeId, Slot>,
     id: NodeId,
 ) -> Result<(Slot, Vec<usize>), String> {
-    let Source { owner, view } = analysis.source(id).ok_or_else(|| format!("{} lies nowhere", graph.describe(id)))?;
+    let Source { owner, view } =
+        analysis.source(id).ok_or_else(|| format!("{} lies nowhere", graph.describe(id)))?;
     let whole = slots.get(owner).ok_or_else(|| format!("{} has no buffer", graph.describe(*owner)))?;
     let dims = graph.dims(id);
     let reach: usize = dims.iter().zip(&view.strides).map(|(dim, stride)| (dim - 1) * stride).sum();
     let offset = whole.offset + view.offset * graph::DType::BYTES;
-    Ok((Slot { region: whole.region, offset, bytes: (reach + 1) * graph::DType::BYTES }, view.strides.clone()))
+    Ok((
+        Slot { region: whole.region, offset, bytes: (reach + 1) * graph::DType::BYTES },
+        view.strides.clone(),
+    ))
 }
 
 struct Lowerer<'a> {
@@ -112,7 +116,8 @@ impl Lowerer<'_> {
 
     /// Scope path of the first node and the ops, shortened.
     fn label(&self, cluster: &Cluster) -> String {
-        let mut ops: Vec<String> = cluster.nodes.iter().map(|id| self.graph.node(*id).op.to_string()).collect();
+        let mut ops: Vec<String> =
+            cluster.nodes.iter().map(|id| self.graph.node(*id).op.to_string()).collect();
         ops.dedup();
         if ops.len() > 6 {
             let hidden = ops.len() - 5;

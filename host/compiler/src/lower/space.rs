@@ -17,7 +17,8 @@ impl Space {
         let rank = cluster.dims.len();
         let kept = |axis: &usize| !cluster.reduced.contains(axis);
         let columns = cluster.folds_columns();
-        let split = if columns { (0..rank).rev().find(|axis| !kept(axis)).map_or(0, |last| last + 1) } else { rank };
+        let split =
+            if columns { (0..rank).rev().find(|axis| !kept(axis)).map_or(0, |last| last + 1) } else { rank };
         let outer: Vec<usize> = (0..split).filter(kept).collect();
         let folded: Vec<usize> = (0..split).filter(|axis| !kept(axis)).collect();
         let inner: Vec<usize> = (split..rank).collect();

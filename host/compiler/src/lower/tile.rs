@@ -115,6 +115,7 @@ impl<At: Fn(NodeId) -> Result<(Slot, Vec<usize>), String>> Builder<'_, At> {
                 Op::Iota => {
                     let mut strides = vec![0; node.ty.rank()];
                     strides[node.ints[0] as usize] = 1;
+                    let strides = self.over_space(&node.ty.dims, &strides);
                     Expr::Iota(self.address(strides))
                 }
                 _ => return self.compute_free(id, node),
@@ -129,7 +130,8 @@ impl<At: Fn(NodeId) -> Result<(Slot, Vec<usize>), String>> Builder<'_, At> {
     }
 
     fn compute_free(&mut self, id: NodeId, node: &Node) -> Result<ValueId, String> {
-        let args: Result<Vec<ValueId>, String> = node.inputs.iter().map(|input| self.operand(*input)).collect();
+        let args: Result<Vec<ValueId>, String> =
+            node.inputs.iter().map(|input| self.operand(*input)).collect();
         let value = self.push(Expr::Apply { op: node.op, args: args? }, node.ty.dtype);
         self.of_node.insert(id, value);
         Ok(value)
@@ -172,7 +174,8 @@ impl<At: Fn(NodeId) -> Result<(Slot, Vec<usize>), String>> Builder<'_, At> {
     /// One binding for each slot and dtype; a store through a slot that is also loaded makes it an in-place update.
     fn binding(&mut self, slot: Slot, dtype: DType, written: bool) -> usize {
         let found = (0..self.slots.len()).find(|index| {
-            let same_start = (self.slots[*index].region, self.slots[*index].offset) == (slot.region, slot.offset);
+            let same_start =
+                (self.slots[*index].region, self.slots[*index].offset) == (slot.region, slot.offset);
             same_start && self.bindings[*index].dtype == dtype
         });
         let index = found.unwrap_or_else(|| {
@@ -223,7 +226,9 @@ impl<At: Fn(NodeId) -> Result<(Slot, Vec<usize>), String>> Builder<'_, At> {
 fn domain(values: &[Value], id: ValueId, template: Template, rank: usize) -> Domain {
     let of_address = |at: &Affine| match template {
         _ if at.strides.iter().all(|stride| *stride == 0) => Domain::Uniform,
-        Template::RowReduce { reduced } if at.strides[rank - reduced..].iter().all(|stride| *stride == 0) => Domain::Row,
+        Template::RowReduce { reduced } if at.strides[rank - reduced..].iter().all(|stride| *stride == 0) => {
+            Domain::Row
+        }
         _ => Domain::Element,
     };
     match &values[id].expr {

@@ -98,7 +98,8 @@ impl Generator<'_> {
     }
 
     fn leaf(&mut self) {
-        let dtype = self.random.pick(&[DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool]);
+        let dtype =
+            self.random.pick(&[DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool]);
         match self.random.below(8) {
             0 => {
                 let bits = if dtype == DType::Bool { 1 } else { 0.75f32.to_bits() };
@@ -148,9 +149,11 @@ impl Generator<'_> {
             }
             return;
         }
-        let table: Vec<Op> = Op::ALL.iter().copied().filter(|op| op.row().class == Class::Elementwise).collect();
+        let table: Vec<Op> =
+            Op::ALL.iter().copied().filter(|op| op.row().class == Class::Elementwise).collect();
         let op = self.random.pick(&table);
-        let dtype = self.random.pick(&[DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool]);
+        let dtype =
+            self.random.pick(&[DType::F32, DType::F32, DType::F32, DType::I32, DType::U32, DType::Bool]);
         if !crate::tile::supports(op, dtype) {
             return;
         }
@@ -180,7 +183,8 @@ impl Generator<'_> {
         wanted.dedup();
         for value in wanted {
             let is_reduce = matches!(self.case.kernel.values[value].expr, Expr::Reduce { .. });
-            let is_row = self.by_row_only[value] && matches!(self.case.kernel.template, Template::RowReduce { .. });
+            let is_row =
+                self.by_row_only[value] && matches!(self.case.kernel.template, Template::RowReduce { .. });
             let per_row = (is_reduce && self.is_column()) || (is_row && self.random.chance(70));
             let dtype = self.case.kernel.values[value].dtype;
             if !per_row && self.random.chance(30) && self.store_in_place(value) {

@@ -59,7 +59,7 @@ fn random_row_reductions() {
     let mut random = Random(2);
     for round in 0..300 {
         let rank = 1 + random.below(5);
-        let dims = dims(&mut random, rank, 20_000);
+        let dims = dims(&mut random, rank, crate::tile::MAX_ROW);
         let reduced = 1 + random.below(rank);
         let template = Template::RowReduce { reduced };
         check(&case(&mut random, dims, template), &[1, 2], &format!("row reduction {round}"));
@@ -157,7 +157,9 @@ fn updates_in_place_read_before_they_write() {
                 apply(Op::Mul, &[7, 4]),
                 apply(Op::Sub, &[0, 8]),
             ],
-            stores: [(0, 9), (1, 7), (3, 1)].map(|(binding, value)| Store { binding, at: dense(), value }).to_vec(),
+            stores: [(0, 9), (1, 7), (3, 1)]
+                .map(|(binding, value)| Store { binding, at: dense(), value })
+                .to_vec(),
         },
         bindings: vec![words(), words(), words(), words()],
     };

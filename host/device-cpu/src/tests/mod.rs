@@ -42,7 +42,11 @@ impl Random {
 }
 
 /// A plan of one launch whose operands are all inputs and outputs, one after another in the arena.
-pub fn single(kernels: Vec<TileKernel>, op: impl FnOnce(&[Slot]) -> LaunchOp, operand_bytes: &[usize]) -> PlanSet {
+pub fn single(
+    kernels: Vec<TileKernel>,
+    op: impl FnOnce(&[Slot]) -> LaunchOp,
+    operand_bytes: &[usize],
+) -> PlanSet {
     let mut offset = 0;
     let mut slots = Vec::new();
     for bytes in operand_bytes {
@@ -79,7 +83,10 @@ pub fn run(set: &PlanSet, operands: &[Vec<u32>], threads: usize, isa: Isa) -> Ve
     (0..operands.len())
         .map(|index| {
             let bytes = cpu.download(0, index).expect("it is an output");
-            bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+            bytes
+                .chunks_exact(4)
+                .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+                .collect()
         })
         .collect()
 }

@@ -155,8 +155,20 @@ fn apply(op: Op, args: &[u32], dtype: DType, to: DType) -> u32 {
         (Op::Sub, DType::F32) => (float(0) - float(1)).to_bits(),
         (Op::Mul, DType::F32) => (float(0) * float(1)).to_bits(),
         (Op::Div, DType::F32) => (float(0) / float(1)).to_bits(),
-        (Op::Max, DType::F32) => if float(0) > float(1) { x } else { y },
-        (Op::Min, DType::F32) => if float(0) < float(1) { x } else { y },
+        (Op::Max, DType::F32) => {
+            if float(0) > float(1) {
+                x
+            } else {
+                y
+            }
+        }
+        (Op::Min, DType::F32) => {
+            if float(0) < float(1) {
+                x
+            } else {
+                y
+            }
+        }
         (Op::Lt, DType::F32) => (float(0) < float(1)) as u32,
         (Op::Eq, DType::F32) => (float(0) == float(1)) as u32,
         (Op::Neg, _) => x.wrapping_neg(),

@@ -18,7 +18,11 @@ struct Form {
 
 impl Form {
     fn launch(&self, slots: &[Slot]) -> Gemm {
-        let matrix = |slot: Slot, strides: (usize, usize)| Matrix { slot, row_stride: strides.0, col_stride: strides.1 };
+        let matrix = |slot: Slot, strides: (usize, usize)| Matrix {
+            slot,
+            row_stride: strides.0,
+            col_stride: strides.1,
+        };
         Gemm {
             m: self.m,
             n: self.n,
@@ -53,7 +57,8 @@ impl Form {
         let mut random = Random(lengths[0] as u64);
         let operands: Vec<Vec<u32>> =
             lengths.iter().map(|length| (0..*length).map(|_| random.float().to_bits()).collect()).collect();
-        let set = single(vec![], |slots| LaunchOp::Gemm(self.launch(slots)), &lengths.map(|length| length * 4));
+        let set =
+            single(vec![], |slots| LaunchOp::Gemm(self.launch(slots)), &lengths.map(|length| length * 4));
         let got = run(&set, &operands, 1, Isa::Portable);
         for threads in [2, 3] {
             assert!(got == run(&set, &operands, threads, Isa::Portable), "{threads} threads change bits");
@@ -65,8 +70,9 @@ impl Form {
                 for j in (0..self.n).step_by(self.n.div_ceil(41)) {
                     let a_row = a + i * self.a.0;
                     let b_column = b + j * self.b.1;
-                    let sum: f64 =
-                        (0..self.k).map(|l| at(0, a_row + l * self.a.1) * at(1, b_column + l * self.b.0)).sum();
+                    let sum: f64 = (0..self.k)
+                        .map(|l| at(0, a_row + l * self.a.1) * at(1, b_column + l * self.b.0))
+                        .sum();
                     let x = f64::from(f32::from_bits(got[2][out + i * self.out.0 + j * self.out.1]));
                     assert!((x - 0.5 * sum).abs() < tolerance, "[{i}, {j}]: {x} for {}", 0.5 * sum);
                 }
@@ -77,7 +83,9 @@ impl Form {
 
 #[test]
 fn products_of_any_strides() {
-    for (m, n, k) in [(1, 1, 1), (1, 300, 64), (37, 1000, 90), (700, 130, 257), (96, 64, 5000), (513, 511, 130)] {
+    for (m, n, k) in
+        [(1, 1, 1), (1, 300, 64), (37, 1000, 90), (700, 130, 257), (96, 64, 5000), (513, 511, 130)]
+    {
         Form { m, n, k, a: (k, 1), b: (n, 1), out: (n, 1), batch: vec![] }.check();
         Form { m, n, k, a: (1, m), b: (1, k), out: (n, 1), batch: vec![] }.check();
         Form { m, n, k, a: (k, 1), b: (1, k), out: (1, m), batch: vec![] }.check();
@@ -138,7 +146,14 @@ fn scatter_adds_rows_in_order() {
             }
         }
         let launch = |slots: &[Slot]| {
-            LaunchOp::ScatterAdd(ScatterAdd { out: slots[0], ids: slots[1], source: slots[2], rows, width, count })
+            LaunchOp::ScatterAdd(ScatterAdd {
+                out: slots[0],
+                ids: slots[1],
+                source: slots[2],
+                rows,
+                width,
+                count,
+            })
         };
         let operands = vec![vec![1; rows * width], ids, source];
         let set = single(vec![], launch, &[rows * width * 4, count * 4, count * width * 4]);

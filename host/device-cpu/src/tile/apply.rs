@@ -45,13 +45,29 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
     macro_rules! unary {
         ($from:ty, $f:expr) => {
             // SAFETY: the caller's.
-            unsafe { unary(out, a, extent, #[inline(always)] |x: $from| $f(x)) }
+            unsafe {
+                unary(
+                    out,
+                    a,
+                    extent,
+                    #[inline(always)]
+                    |x: $from| $f(x),
+                )
+            }
         };
     }
     macro_rules! binary {
         ($from:ty, $f:expr) => {
             // SAFETY: the caller's.
-            unsafe { binary(out, pair, extent, #[inline(always)] |x: $from, y: $from| $f(x, y)) }
+            unsafe {
+                binary(
+                    out,
+                    pair,
+                    extent,
+                    #[inline(always)]
+                    |x: $from, y: $from| $f(x, y),
+                )
+            }
         };
     }
     // bool is stored as u32 0 or 1; two's complement lets i32 and u32 share what wraps.
@@ -96,11 +112,11 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
         ),
         Op::Max => by_dtype!(|x: f32, y: f32| if x > y { x } else { y }, Ord::max, Ord::max),
         Op::Min => by_dtype!(|x: f32, y: f32| if x < y { x } else { y }, Ord::min, Ord::min),
-        Op::Lt => by_dtype!(
-            |x: f32, y: f32| (x < y) as u32,
-            |x: i32, y: i32| (x < y) as u32,
-            |x: u32, y: u32| (x < y) as u32
-        ),
+        Op::Lt => {
+            by_dtype!(|x: f32, y: f32| (x < y) as u32, |x: i32, y: i32| (x < y) as u32, |x: u32, y: u32| (x
+                < y)
+                as u32)
+        }
         Op::Eq if dtype == DType::F32 => binary!(f32, |x: f32, y: f32| (x == y) as u32),
         Op::Eq => binary!(u32, |x: u32, y: u32| (x == y) as u32),
         Op::And => binary!(u32, |x: u32, y: u32| x & y),

@@ -43,11 +43,8 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
         class => class,
     };
 
-    let mut program = Program {
-        walk,
-        places: vec![Place::Unused; kernel.values.len()],
-        ..empty(shape, addresses)
-    };
+    let mut program =
+        Program { walk, places: vec![Place::Unused; kernel.values.len()], ..empty(shape, addresses) };
     let live = live_values(kernel, &roots);
     for (id, value) in kernel.values.iter().enumerate().filter(|(id, _)| live[*id]) {
         let class = class_of(id);
@@ -193,7 +190,9 @@ fn classes(kernel: &TileKernel, shape: &Shape, addresses: &[Address], address_of
             Expr::Load { gather, .. } => {
                 gather.map_or(of_address(), |gather| of_address().join(classes[gather.index]))
             }
-            Expr::Apply { args, .. } => args.iter().fold(Class::Uniform, |class, arg| class.join(classes[*arg])),
+            Expr::Apply { args, .. } => {
+                args.iter().fold(Class::Uniform, |class, arg| class.join(classes[*arg]))
+            }
             Expr::Reduce { .. } if matches!(kernel.template, Template::ColReduce { .. }) => Class::Column,
             Expr::Reduce { .. } => Class::Row,
         };
@@ -239,7 +238,8 @@ fn choose_walk(
         Expr::Reduce { arg, .. } => late[*arg],
         _ => late[id] && classes[id].by_column(),
     });
-    let spreads = kernel.stores.iter().zip(stores).any(|(store, at)| late[store.value] && at.varies_by_column());
+    let spreads =
+        kernel.stores.iter().zip(stores).any(|(store, at)| late[store.value] && at.varies_by_column());
     match kernel.template {
         Template::Map => Ok(Walk::Tiles),
         Template::ColReduce { .. } => {
@@ -294,8 +294,7 @@ fn lay_out(program: &mut Program, class_of: impl Fn(ValueId) -> Class) {
     };
     program.pitch = program.tile_columns.next_multiple_of(LANES);
     let most_rows = if program.walk == Walk::Columns { BLOCK_ROWS } else { usize::MAX };
-    program.tile_rows =
-        (size / program.pitch).clamp(1, most_rows).min(program.shape.row_count());
+    program.tile_rows = (size / program.pitch).clamp(1, most_rows).min(program.shape.row_count());
     program.scratch = registers.place(program);
     program.partials = match program.walk {
         Walk::Tiles | Walk::Stream => 0,

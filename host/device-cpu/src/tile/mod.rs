@@ -16,6 +16,7 @@ mod run;
 mod shape;
 mod transfer;
 
+#[cfg(test)]
 pub use apply::supports;
 pub use compile::{MAX_ROW, compile};
 pub use isa::Isa;

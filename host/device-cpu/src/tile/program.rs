@@ -54,18 +54,59 @@ impl Class {
 /// One step. Values and addresses are indices into the program's lists.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    Load { out: usize, binding: usize, address: usize, class: Class, in_place: bool },
-    Gather { out: usize, binding: usize, address: usize, class: Class, index: usize, stride: i64, limit: usize },
-    Iota { out: usize, address: usize, class: Class, dtype: DType },
+    Load {
+        out: usize,
+        binding: usize,
+        address: usize,
+        class: Class,
+        in_place: bool,
+    },
+    Gather {
+        out: usize,
+        binding: usize,
+        address: usize,
+        class: Class,
+        index: usize,
+        stride: i64,
+        limit: usize,
+    },
+    Iota {
+        out: usize,
+        address: usize,
+        class: Class,
+        dtype: DType,
+    },
     /// `dtype` is that of the first argument, or for Select of the second; `to` that of the result.
-    Apply { out: usize, op: Op, args: [usize; 3], dtype: DType, to: DType, class: Class },
+    Apply {
+        out: usize,
+        op: Op,
+        args: [usize; 3],
+        dtype: DType,
+        to: DType,
+        class: Class,
+    },
     /// Folds the tile's columns into 16 lanes per row.
-    Accumulate { out: usize, arg: usize, fold: Fold },
+    Accumulate {
+        out: usize,
+        arg: usize,
+        fold: Fold,
+    },
     /// Folds 16 lanes into one number per row, in place.
-    FoldLanes { out: usize, fold: Fold },
+    FoldLanes {
+        out: usize,
+        fold: Fold,
+    },
     /// Folds the tile's rows into one number per column.
-    AccumulateRows { out: usize, arg: usize, fold: Fold },
-    Store { binding: usize, address: usize, value: usize },
+    AccumulateRows {
+        out: usize,
+        arg: usize,
+        fold: Fold,
+    },
+    Store {
+        binding: usize,
+        address: usize,
+        value: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +162,10 @@ pub enum Place {
     Unused,
     Constant(usize),
     /// Offset in a worker's scratch, in elements.
-    Scratch { offset: usize, class: Class },
+    Scratch {
+        offset: usize,
+        class: Class,
+    },
 }
 
 pub struct Program {

@@ -64,7 +64,8 @@ impl Lifetimes {
             used.for_each(|value| last_use[value] = time);
         }
         // What is computed before the body is used by every run of it; what leaves a repeated body must survive it.
-        let mut outlives = |step: &Step| output(step).into_iter().for_each(|value| last_use[value] = usize::MAX);
+        let mut outlives =
+            |step: &Step| output(step).into_iter().for_each(|value| last_use[value] = usize::MAX);
         program.once.iter().for_each(&mut outlives);
         if program.walk != Walk::Tiles {
             program.rows.iter().for_each(&mut outlives);

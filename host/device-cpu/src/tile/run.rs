@@ -106,7 +106,12 @@ pub unsafe fn run(
                 return Ok(());
             }
             pool.run(program.shape.plane_count() * chunks.count(), &|worker, task| {
-                launch.finish_columns(worker, task / chunks.count(), blocks, chunks.range(task % chunks.count()));
+                launch.finish_columns(
+                    worker,
+                    task / chunks.count(),
+                    blocks,
+                    chunks.range(task % chunks.count()),
+                );
             })
         }
     }
@@ -143,7 +148,10 @@ impl Cut {
         let elements = (rows * columns / TASKS).clamp(SMALL_TASK, LARGE_TASK);
         if program.walk == Walk::Stream {
             let size = (elements / columns).max(1).next_multiple_of(program.tile_rows);
-            return Cut { rows: Chunks { total: rows, size }, columns: Chunks { total: columns, size: columns } };
+            return Cut {
+                rows: Chunks { total: rows, size },
+                columns: Chunks { total: columns, size: columns },
+            };
         }
         // A task keeps to one chunk of columns, so that what is computed once per column stays valid.
         let tile = program.tile_rows * program.tile_columns;

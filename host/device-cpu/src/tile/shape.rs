@@ -91,7 +91,9 @@ pub fn regroup(kernel: &TileKernel, affines: &[&Affine]) -> (Shape, Vec<Address>
             let columns = rows.pop().into_iter().collect();
             (Vec::new(), rows, columns)
         }
-        Template::RowReduce { reduced } => (Vec::new(), group(0, rank - reduced), group(rank - reduced, rank)),
+        Template::RowReduce { reduced } => {
+            (Vec::new(), group(0, rank - reduced), group(rank - reduced, rank))
+        }
         Template::ColReduce { outer, reduced } => {
             let mut inner = group(outer + reduced, rank);
             let columns = inner.pop().into_iter().collect();

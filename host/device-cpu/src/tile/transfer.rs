@@ -31,10 +31,19 @@ fn for_patches(tile: &Tile, at: &Address, (rows, columns): (usize, usize), mut e
         let base = at.base(shape, tile.plane, tile.row + row);
         let mut column = 0;
         while column < columns {
-            let (run, within) = ((tile.column + column) / shape.run_length, (tile.column + column) % shape.run_length);
+            let (run, within) =
+                ((tile.column + column) / shape.run_length, (tile.column + column) % shape.run_length);
             let length = (shape.run_length - within).min(columns - column);
             let start = base + at_index(run, &shape.runs, &at.runs) + within as i64 * at.column;
-            each(Patch { row, rows: count, column, columns: length, start, row_stride, column_stride: at.column });
+            each(Patch {
+                row,
+                rows: count,
+                column,
+                columns: length,
+                start,
+                row_stride,
+                column_stride: at.column,
+            });
             column += length;
         }
         row += count;
@@ -138,7 +147,8 @@ unsafe fn copy(
             }
             return;
         }
-        let crosses = from_steps[1].abs() > from_steps[0].abs().max(1) || to_steps[1].abs() > to_steps[0].abs().max(1);
+        let crosses =
+            from_steps[1].abs() > from_steps[0].abs().max(1) || to_steps[1].abs() > to_steps[0].abs().max(1);
         if crosses && rows > 1 {
             for column in 0..columns as isize {
                 let (from, to) = (from.offset(column * from_steps[1]), to.offset(column * to_steps[1]));
@@ -188,7 +198,14 @@ pub unsafe fn gather_tile(
                     store(to, [*memory.offset((start + shift(patch.row + row, 0)) as isize); LANES]);
                 } else if index.mask == 0 {
                     let from = memory.offset((start + shift(patch.row + row, 0)) as isize);
-                    copy(from, [0, patch.column_stride as isize], to.add(patch.column), [0, 1], 1, patch.columns);
+                    copy(
+                        from,
+                        [0, patch.column_stride as isize],
+                        to.add(patch.column),
+                        [0, 1],
+                        1,
+                        patch.columns,
+                    );
                 } else {
                     for column in 0..patch.columns {
                         let moved = shift(patch.row + row, patch.column + column);

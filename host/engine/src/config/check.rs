@@ -42,7 +42,11 @@ pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     if let Some(choices) = choices(schema) {
         let fits = choices.contains(&value.as_str().unwrap_or_default());
         let hint = suggest(value.as_str().unwrap_or_default(), choices.iter().copied());
-        return if fits { Ok(()) } else { Err(format!("{value} is not one of {}{hint}", choices.join(", "))) };
+        return if fits {
+            Ok(())
+        } else {
+            Err(format!("{value} is not one of {}{hint}", choices.join(", ")))
+        };
     }
     let kind = schema.get("type").and_then(Value::as_str).unwrap_or("any");
     let (matches, name) = match kind {
@@ -60,8 +64,12 @@ pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     let number = value.as_f64();
     let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
     match (number, bound("minimum"), bound("maximum")) {
-        (Some(number), Some(minimum), _) if number < minimum => Err(format!("{value} is below {minimum}, the smallest allowed")),
-        (Some(number), _, Some(maximum)) if number > maximum => Err(format!("{value} is above {maximum}, the largest allowed")),
+        (Some(number), Some(minimum), _) if number < minimum => {
+            Err(format!("{value} is below {minimum}, the smallest allowed"))
+        }
+        (Some(number), _, Some(maximum)) if number > maximum => {
+            Err(format!("{value} is above {maximum}, the largest allowed"))
+        }
         _ => Ok(()),
     }
 }
@@ -120,7 +128,10 @@ mod tests {
         let text: Vec<String> = misfits.iter().map(|(path, reason)| format!("{path}: {reason}")).collect();
         assert!(text.contains(&"m.heads: 0 is below 1, the smallest allowed".to_string()), "{text:?}");
         assert!(text.contains(&"m.nrom: is no known key; did you mean norm?".to_string()), "{text:?}");
-        assert!(text.iter().any(|line| line.starts_with("m.norm: \"mid\" is not one of pre, post")), "{text:?}");
+        assert!(
+            text.iter().any(|line| line.starts_with("m.norm: \"mid\" is not one of pre, post")),
+            "{text:?}"
+        );
         assert!(text.contains(&"m.lr: \"x\" is not a number".to_string()), "{text:?}");
     }
 }

@@ -25,9 +25,10 @@ impl Provider for Flag {
 
     fn data(&self) -> Result<figment::value::Map<Profile, Dict>, figment::Error> {
         let value = FigmentValue::serialize(&self.value)?;
-        let nested = self.key.rsplit('.').fold(value, |inner, key| {
-            FigmentValue::from(Dict::from([(key.to_string(), inner)]))
-        });
+        let nested = self
+            .key
+            .rsplit('.')
+            .fold(value, |inner, key| FigmentValue::from(Dict::from([(key.to_string(), inner)])));
         let dict = nested.into_dict().unwrap_or_default();
         Ok(Map::from([(Profile::Default, dict)]))
     }
@@ -73,10 +74,14 @@ pub fn set(figment: Figment, key: &str, value: Value) -> Figment {
 /// `key=value`: TOML where it parses as a value, else a string.
 pub fn parse_assignment(text: &str) -> Result<(String, Value), Error> {
     let (key, value) = text.split_once('=').ok_or_else(|| {
-        Error::said(format!("--set {text:?} has no `=`; write it as key=value, for example --set train.lr=0.001"))
+        Error::said(format!(
+            "--set {text:?} has no `=`; write it as key=value, for example --set train.lr=0.001"
+        ))
     })?;
     let parsed = format!("x = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("x"));
-    let value = parsed.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_else(|| Value::String(value.into()));
+    let value = parsed
+        .and_then(|value| serde_json::to_value(value).ok())
+        .unwrap_or_else(|| Value::String(value.into()));
     Ok((key.trim().to_string(), value))
 }
 
@@ -98,7 +103,11 @@ pub fn complete(key: &str, known: &[String]) -> Result<String, Error> {
             let ends: Vec<&str> = known.iter().map(|path| path.rsplit('.').next().unwrap_or(path)).collect();
             let all = known.iter().map(String::as_str).chain(if key.contains('.') { vec![] } else { ends });
             let advice = suggest(key, all.collect::<Vec<_>>());
-            let advice = if advice.starts_with("; known") { "; `host config show` lists all keys".into() } else { advice };
+            let advice = if advice.starts_with("; known") {
+                "; `host config show` lists all keys".into()
+            } else {
+                advice
+            };
             Err(Error::said(format!("--set: {key:?} is no known key{advice}")))
         }
         _ => {
@@ -125,7 +134,9 @@ pub fn presets() -> Vec<String> {
     for folder in crate::plugins::beside_executable("configs") {
         let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let presets = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
-        names.extend(presets.filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned())));
+        names.extend(
+            presets.filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned())),
+        );
     }
     names.sort();
     names.dedup();

@@ -81,7 +81,9 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
             _ => late_sets.push((key, value)),
         }
     }
-    let name = |key: &str| figment.extract_inner::<String>(key).map_err(|_| Error::said(format!("{key} is not a string")));
+    let name = |key: &str| {
+        figment.extract_inner::<String>(key).map_err(|_| Error::said(format!("{key} is not a string")))
+    };
     let components = [
         registry.find(Kind::Model, &name("model.name")?)?,
         registry.find(Kind::Attention, &name("attention.name")?)?,
@@ -100,8 +102,10 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
     let mut misfits = Vec::new();
     check_sections(&merged, registry, &components, &schemas, &mut misfits);
     if !misfits.is_empty() {
-        let lines: Vec<String> =
-            misfits.iter().map(|(key, reason)| format!("{key}: {reason} (from {})", layers::origin(&figment, key))).collect();
+        let lines: Vec<String> = misfits
+            .iter()
+            .map(|(key, reason)| format!("{key}: {reason} (from {})", layers::origin(&figment, key)))
+            .collect();
         return Err(Error::said(lines.join("\n")));
     }
     let mut settings: Settings =
@@ -113,7 +117,8 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
     {
         let options = component.resolve(&choice.own())?;
         // Only the chosen component's options belong to the run's record.
-        choice.options = [(choice.short().to_string(), options.as_object().cloned().unwrap_or_default())].into();
+        choice.options =
+            [(choice.short().to_string(), options.as_object().cloned().unwrap_or_default())].into();
         chosen.push(Chosen { component: component.clone(), options });
     }
     let origins = leaves(&settings)?
@@ -136,7 +141,11 @@ pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Erro
     {
         for (key, message) in chosen.component.validate(&chosen.options, dims)? {
             let path = format!("{section}.{}.{key}", chosen.component.name());
-            let origin = resolved.origins.iter().find(|(known, ..)| *known == path).map(|(_, _, origin)| origin.as_str());
+            let origin = resolved
+                .origins
+                .iter()
+                .find(|(known, ..)| *known == path)
+                .map(|(_, _, origin)| origin.as_str());
             lines.push(format!("{path}: {message} (from {})", origin.unwrap_or("plugin default")));
         }
     }
@@ -170,7 +179,9 @@ fn known_keys(components: &[Component; 3], schemas: &[Value; 3]) -> Vec<String> 
             Some(index) => {
                 known.push(format!("{key}.name"));
                 let name = components[index].name();
-                known.extend(check::keys(&schemas[index]).iter().map(|option| format!("{key}.{name}.{option}")));
+                known.extend(
+                    check::keys(&schemas[index]).iter().map(|option| format!("{key}.{name}.{option}")),
+                );
             }
             None if inner.is_empty() => known.push(key.into()),
             None => known.extend(inner.iter().map(|inner| format!("{key}.{inner}"))),
@@ -190,7 +201,14 @@ fn check_sections(
     let mut top = Map::new();
     for (key, value) in merged.as_object().into_iter().flatten() {
         if let Some(index) = SECTIONS.iter().position(|name| name == key) {
-            check_choice(key, value, registry, Kind::ALL[index], (&components[index], &schemas[index]), misfits);
+            check_choice(
+                key,
+                value,
+                registry,
+                Kind::ALL[index],
+                (&components[index], &schemas[index]),
+                misfits,
+            );
             continue;
         }
         let section = section_schema(&root, key);
@@ -227,7 +245,9 @@ fn check_choice(
 fn leaves(settings: &Settings) -> Result<Vec<(String, Value)>, Error> {
     fn walk(path: &str, value: &Value, out: &mut Vec<(String, Value)>) {
         match value {
-            Value::Object(map) => map.iter().for_each(|(key, value)| walk(&check::join(path, key), value, out)),
+            Value::Object(map) => {
+                map.iter().for_each(|(key, value)| walk(&check::join(path, key), value, out))
+            }
             leaf => out.push((path.into(), leaf.clone())),
         }
     }

@@ -32,7 +32,9 @@ impl Library {
     /// Opens a library, running its initialisers, and checks version and layout.
     #[allow(unsafe_code)]
     pub fn open(info: &PluginInfo) -> Result<Library, Error> {
-        let refuse = |reason: String| Error::said(format!("plugin {} ({}) {reason}", info.plugin, info.path.display()));
+        let refuse = |reason: String| {
+            Error::said(format!("plugin {} ({}) {reason}", info.plugin, info.path.display()))
+        };
         count();
         // SAFETY: the user placed this library in the plugin search path, which is what trusting it means; its
         // initialisers are those of `inventory`.
@@ -48,7 +50,9 @@ impl Library {
         };
         std::mem::forget(library);
         if header.magic != MAGIC {
-            return Err(refuse("has a header this host does not know; rebuild it against its plugin-api".into()));
+            return Err(refuse(
+                "has a header this host does not know; rebuild it against its plugin-api".into(),
+            ));
         }
         let [major, minor, patch] = header.api_version;
         if major != API_VERSION.0 {
@@ -59,14 +63,19 @@ impl Library {
             )));
         }
         if header.op_set_version > OP_SET_VERSION {
-            tracing::debug!("{} knows op set {}, this host {OP_SET_VERSION}", info.plugin, header.op_set_version);
+            tracing::debug!(
+                "{} knows op set {}, this host {OP_SET_VERSION}",
+                info.plugin,
+                header.op_set_version
+            );
         }
         let (theirs, ours) = ((header.layout)(), <PluginRoot_Ref as StableAbi>::LAYOUT);
         let older_first = if minor > API_VERSION.1 { (ours, theirs) } else { (theirs, ours) };
         check_layout_compatibility(older_first.0, older_first.1).map_err(|error| {
             tracing::debug!("{error}");
             let first = error.to_string();
-            let first = first.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_string();
+            let first =
+                first.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_string();
             refuse(format!("has another layout than ABI {major}.{minor} says ({first}); rebuild it"))
         })?;
         Ok(Library { root: (header.root)() })
@@ -117,13 +126,15 @@ impl Component {
     /// JSON schema of the options.
     pub fn schema(&self) -> Result<serde_json::Value, Error> {
         let text = self.outcome((self.entry.schema())())?;
-        serde_json::from_str(&text).map_err(|error| self.error(&format!("has a malformed options schema ({error})"), ""))
+        serde_json::from_str(&text)
+            .map_err(|error| self.error(&format!("has a malformed options schema ({error})"), ""))
     }
 
     /// The options with every default filled in.
     pub fn resolve(&self, options: &serde_json::Value) -> Result<serde_json::Value, Error> {
         let text = self.outcome((self.entry.resolve())(options.to_string().as_str().into()))?;
-        serde_json::from_str(&text).map_err(|error| self.error(&format!("returned malformed options ({error})"), ""))
+        serde_json::from_str(&text)
+            .map_err(|error| self.error(&format!("returned malformed options ({error})"), ""))
     }
 
     /// What the component has against its options.
@@ -138,11 +149,17 @@ impl Component {
         self.outcome((self.entry.make_model())(options.to_string().as_str().into()))
     }
 
-    pub fn attention(&self, options: &serde_json::Value) -> Result<AttentionObject_TO<'static, RBox<()>>, Error> {
+    pub fn attention(
+        &self,
+        options: &serde_json::Value,
+    ) -> Result<AttentionObject_TO<'static, RBox<()>>, Error> {
         self.outcome((self.entry.make_attention())(options.to_string().as_str().into()))
     }
 
-    pub fn optimizer(&self, options: &serde_json::Value) -> Result<OptimizerObject_TO<'static, RBox<()>>, Error> {
+    pub fn optimizer(
+        &self,
+        options: &serde_json::Value,
+    ) -> Result<OptimizerObject_TO<'static, RBox<()>>, Error> {
         self.outcome((self.entry.make_optimizer())(options.to_string().as_str().into()))
     }
 

@@ -40,7 +40,8 @@ pub fn read(path: &Path) -> Result<PluginInfo, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("cannot be read ({error})"))?;
     let file = object::File::parse(&bytes[..]).map_err(|error| format!("is not a library ({error})"))?;
     let name = plugin_api::METADATA_SECTION.rsplit(',').next().unwrap_or_default();
-    let section = file.section_by_name(name).ok_or("is a library but not a plugin: it has no metadata section")?;
+    let section =
+        file.section_by_name(name).ok_or("is a library but not a plugin: it has no metadata section")?;
     let data = section.data().map_err(|error| format!("has an unreadable metadata section ({error})"))?;
     // The linker may pad between entries with zero bytes.
     let text = String::from_utf8_lossy(data).replace('\0', "\n");

@@ -69,7 +69,8 @@ impl Registry {
 
     /// All announced components of a kind, with their plugins.
     pub fn components(&self, kind: Kind) -> impl Iterator<Item = (&PluginInfo, &ComponentInfo)> {
-        let all = self.plugins.iter().flat_map(|plugin| plugin.components.iter().map(move |each| (plugin, each)));
+        let all =
+            self.plugins.iter().flat_map(|plugin| plugin.components.iter().map(move |each| (plugin, each)));
         all.filter(move |(_, component)| component.kind == kind.name())
     }
 
@@ -81,7 +82,9 @@ impl Registry {
         };
         let matches: Vec<&PluginInfo> = self
             .components(kind)
-            .filter(|(info, component)| component.name == short && plugin.is_none_or(|plugin| info.plugin == plugin))
+            .filter(|(info, component)| {
+                component.name == short && plugin.is_none_or(|plugin| info.plugin == plugin)
+            })
             .map(|(info, _)| info)
             .collect();
         let info = match matches[..] {
@@ -100,11 +103,16 @@ impl Registry {
             }
         };
         let library = self.library(info)?;
-        let found = library.components().into_iter().find(|component| {
-            component.kind() == kind.code() && component.name() == short
-        });
+        let found = library
+            .components()
+            .into_iter()
+            .find(|component| component.kind() == kind.code() && component.name() == short);
         found.ok_or_else(|| {
-            Error::said(format!("plugin {} announces {} {short} but does not have it; rebuild it", info.plugin, kind.name()))
+            Error::said(format!(
+                "plugin {} announces {} {short} but does not have it; rebuild it",
+                info.plugin,
+                kind.name()
+            ))
         })
     }
 
@@ -121,7 +129,11 @@ impl Registry {
         let known: Vec<&str> = self.components(kind).map(|(_, component)| component.name.as_str()).collect();
         let folders: Vec<String> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
         let looked = format!("looked in {}", folders.join(", "));
-        let advice = if known.is_empty() { "; build plugins with `cargo xtask build`".to_string() } else { suggest(name, known) };
+        let advice = if known.is_empty() {
+            "; build plugins with `cargo xtask build`".to_string()
+        } else {
+            suggest(name, known)
+        };
         Error::said(format!("there is no {} {name:?}{advice} ({looked})", kind.name()))
     }
 }
@@ -129,7 +141,9 @@ impl Registry {
 /// `name` beside the executable and below `lib/host` of its prefix, where they exist.
 pub fn beside_executable(name: &str) -> Vec<PathBuf> {
     let executable = std::env::current_exe().and_then(|path| path.canonicalize());
-    let Some(folder) = executable.ok().and_then(|path| path.parent().map(Path::to_path_buf)) else { return Vec::new() };
+    let Some(folder) = executable.ok().and_then(|path| path.parent().map(Path::to_path_buf)) else {
+        return Vec::new();
+    };
     let places = [folder.join(name), folder.join("../lib/host").join(name)];
     places.into_iter().filter(|place| place.is_dir()).collect()
 }

@@ -54,8 +54,14 @@ fn entries(programs: &Programs) -> Vec<Entry> {
 }
 
 /// Writes a checkpoint and makes it the latest. On an error nothing of it is left.
-pub fn save(folder: &Path, programs: &Programs, machine: &Machine, progress: &Progress) -> Result<PathBuf, Error> {
-    let hint = "the checkpoint was not written and the earlier ones are untouched; check free space and permissions";
+pub fn save(
+    folder: &Path,
+    programs: &Programs,
+    machine: &Machine,
+    progress: &Progress,
+) -> Result<PathBuf, Error> {
+    let hint =
+        "the checkpoint was not written and the earlier ones are untouched; check free space and permissions";
     let parent = folder.join("checkpoints");
     std::fs::create_dir_all(&parent).map_err(Error::file(&parent, hint))?;
     let target = parent.join(format!("step-{:08}", progress.step));
@@ -69,7 +75,8 @@ pub fn save(folder: &Path, programs: &Programs, machine: &Machine, progress: &Pr
         let values = &banks[&state][start..start + dims.iter().product::<usize>()];
         tensors.push((name, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
     }
-    let malformed = |error: safetensors::SafeTensorError| Error::said(format!("{}: {error}", target.display()));
+    let malformed =
+        |error: safetensors::SafeTensorError| Error::said(format!("{}: {error}", target.display()));
     let views: Vec<(&str, TensorView<'_>)> = tensors
         .iter()
         .map(|(name, dims, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
@@ -77,7 +84,8 @@ pub fn save(folder: &Path, programs: &Programs, machine: &Machine, progress: &Pr
         .map_err(malformed)?;
     let bytes = safetensors::serialize(views, None).map_err(malformed)?;
 
-    let draft = tempfile::Builder::new().prefix(".draft-").tempdir_in(&parent).map_err(Error::file(&parent, hint))?;
+    let draft =
+        tempfile::Builder::new().prefix(".draft-").tempdir_in(&parent).map_err(Error::file(&parent, hint))?;
     write_whole(&draft.path().join("state.safetensors"), &bytes)?;
     let progress = Progress { state_sha256: sha256(&bytes), ..progress.clone() };
     let json = serde_json::to_vec_pretty(&progress).map_err(|error| Error::said(error.to_string()))?;
@@ -117,8 +125,15 @@ pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) ->
     let hint = "the run saved no checkpoint that can be resumed";
     let name = std::fs::read_to_string(&latest).map_err(Error::file(&latest, hint))?;
     let checkpoint = parent.join(name.trim());
-    let read = |file: &str| std::fs::read(checkpoint.join(file)).map_err(Error::file(&checkpoint.join(file), hint));
-    let damaged = |what: String| Error::said(format!("checkpoint {}: {what}; resume from another one by editing {}", checkpoint.display(), latest.display()));
+    let read =
+        |file: &str| std::fs::read(checkpoint.join(file)).map_err(Error::file(&checkpoint.join(file), hint));
+    let damaged = |what: String| {
+        Error::said(format!(
+            "checkpoint {}: {what}; resume from another one by editing {}",
+            checkpoint.display(),
+            latest.display()
+        ))
+    };
     let progress: Progress =
         serde_json::from_slice(&read("progress.json")?).map_err(|error| damaged(error.to_string()))?;
     let bytes = read("state.safetensors")?;
@@ -130,7 +145,11 @@ pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) ->
     for (name, state, start, dims) in entries(programs) {
         let view = file.tensor(&name).map_err(|error| damaged(format!("{name}: {error}")))?;
         if view.shape() != dims || view.dtype() != Dtype::F32 {
-            return Err(damaged(format!("{name} is {:?}{:?}, the model has f32{dims:?}", view.dtype(), view.shape())));
+            return Err(damaged(format!(
+                "{name} is {:?}{:?}, the model has f32{dims:?}",
+                view.dtype(),
+                view.shape()
+            )));
         }
         let value = |chunk: &[u8]| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
         banks.entry(state).or_default().push((start, view.data().chunks_exact(4).map(value).collect()));

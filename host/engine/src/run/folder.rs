@@ -57,7 +57,8 @@ impl Folder {
                 path.display()
             )));
         }
-        let config = toml::to_string_pretty(settings).map_err(|error| Error::said(format!("configuration: {error}")))?;
+        let config = toml::to_string_pretty(settings)
+            .map_err(|error| Error::said(format!("configuration: {error}")))?;
         let run = serde_json::to_vec_pretty(facts).map_err(|error| Error::said(error.to_string()))?;
         let hint = "choose another --out; nothing was trained";
         std::fs::create_dir_all(&path).map_err(Error::file(&path, hint))?;
@@ -105,9 +106,7 @@ impl Folder {
 
 /// What identifies the program and the data of a run.
 pub fn facts(resolved: &Resolved, data: &str, data_hash: Option<&str>, digest: &str) -> Value {
-    let component = |chosen: &crate::config::Chosen| {
-        json!({"plugin": chosen.component.plugin, "name": chosen.component.name()})
-    };
+    let component = |chosen: &crate::config::Chosen| json!({"plugin": chosen.component.plugin, "name": chosen.component.name()});
     json!({
         "host_version": env!("CARGO_PKG_VERSION"),
         "command": std::env::args().collect::<Vec<_>>(),

@@ -25,8 +25,14 @@ pub enum Event {
     /// Before the first step.
     Started(Started),
     Step(Step),
-    Evaluated { step: u64, bits_per_byte: f64 },
-    Saved { step: u64, path: PathBuf },
+    Evaluated {
+        step: u64,
+        bits_per_byte: f64,
+    },
+    Saved {
+        step: u64,
+        path: PathBuf,
+    },
     /// Something a person should see, in a sentence.
     Warning(String),
 }

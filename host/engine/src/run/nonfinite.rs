@@ -33,7 +33,11 @@ pub fn first_bad<'f>(
             if let Some(index) = value.data.iter().position(bad) {
                 let scope = graph.scope_path(id);
                 let scope = if scope.is_empty() { "top level" } else { scope };
-                found = Some(format!("{} in {scope}, element {index} = {:e}", graph.describe(id), value.data[index]));
+                found = Some(format!(
+                    "{} in {scope}, element {index} = {:e}",
+                    graph.describe(id),
+                    value.data[index]
+                ));
             }
         }
     });

@@ -44,7 +44,8 @@ fn draw(logits: &[f32], temperature: f64, stream: &mut Stream) -> i32 {
         return best as i32;
     }
     let peak = f64::from(logits[best]);
-    let weights: Vec<f64> = logits.iter().map(|logit| ((f64::from(*logit) - peak) / temperature).exp()).collect();
+    let weights: Vec<f64> =
+        logits.iter().map(|logit| ((f64::from(*logit) - peak) / temperature).exp()).collect();
     let mut left = stream.uniform() * weights.iter().sum::<f64>();
     for (id, weight) in weights.iter().enumerate() {
         left -= weight;

@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn schedules_rise_hold_and_fall() {
-        let train = |schedule| Train { lr: 1.0, warmup: 10, schedule, final_lr: 0.1, decay: 0.4, ..Train::default() };
+        let train =
+            |schedule| Train { lr: 1.0, warmup: 10, schedule, final_lr: 0.1, decay: 0.4, ..Train::default() };
         let cosine = train(ScheduleKind::Cosine);
         assert!((learning_rate(&cosine, 0, 100) - 0.1).abs() < 1e-12);
         assert!((learning_rate(&cosine, 9, 100) - 1.0).abs() < 1e-12);

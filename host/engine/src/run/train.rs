@@ -25,7 +25,12 @@ const BASELINE_WINDOWS: usize = 4000;
 
 /// How a run ended.
 pub enum Finished {
-    Complete { folder: PathBuf, summary: Box<Summary>, evaluation: Box<Evaluation>, sample: Option<(String, String)> },
+    Complete {
+        folder: PathBuf,
+        summary: Box<Summary>,
+        evaluation: Box<Evaluation>,
+        sample: Option<(String, String)>,
+    },
     /// Stopped by the user; saved at `step`.
     Stopped { folder: PathBuf, step: u64 },
 }
@@ -68,7 +73,8 @@ pub fn train(
             (Folder::create(out, &prepared.resolved, &facts)?, progress)
         }
     };
-    let mut run = Run { prepared: &mut prepared, folder, progress, validation, steady: (0.0, 0), bad_in_a_row: 0 };
+    let mut run =
+        Run { prepared: &mut prepared, folder, progress, validation, steady: (0.0, 0), bad_in_a_row: 0 };
     tell(Event::Started(run.describe(&data, started)));
     let calls = run.steps(stop, started, tell)?;
     let folder = run.folder.path.clone();
@@ -107,7 +113,12 @@ impl Run<'_> {
     }
 
     /// All remaining steps. Returns how often plugin code was called between the second step and the last.
-    fn steps(&mut self, stop: &AtomicBool, started: Instant, tell: &mut dyn FnMut(Event)) -> Result<u64, Error> {
+    fn steps(
+        &mut self,
+        stop: &AtomicBool,
+        started: Instant,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<u64, Error> {
         let train = self.prepared.resolved.settings.train.clone();
         let tokens = (train.batch * train.window * train.accumulate) as f64;
         let before = self.progress.seconds;
@@ -137,7 +148,9 @@ impl Run<'_> {
                 seconds_left: pace * (train.steps - self.progress.step) as f64,
             }));
             self.folder.metrics(&metrics)?;
-            let due = |every: u64| every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < train.steps;
+            let due = |every: u64| {
+                every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < train.steps
+            };
             if due(train.eval_every) {
                 let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
                 tell(Event::Evaluated { step: self.progress.step, bits_per_byte: evaluation.bits_per_byte });
@@ -162,7 +175,10 @@ impl Run<'_> {
             let index = step * shape.accumulate as u64 + micro as u64;
             last = dataset.train_batch(seed, index, shape.batch, shape.window)?;
             let results = machine.run(micro_plan, |name| feed(name, &last, scalars, lr, step))?;
-            let of_batch = results.iter().find(|(name, _)| name == "loss").map_or(f64::NAN, |(_, value)| value[0].into());
+            let of_batch = results
+                .iter()
+                .find(|(name, _)| name == "loss")
+                .map_or(f64::NAN, |(_, value)| value[0].into());
             loss += of_batch / shape.accumulate as f64;
             outputs.extend(results);
         }
@@ -193,7 +209,9 @@ impl Run<'_> {
         }
         let name = if shape.accumulate == 1 { "step" } else { "accumulate" };
         let bad = match programs.find(name) {
-            Some(program) => nonfinite::first_bad(&program.graph, machine, |name| feed(name, &last, scalars, lr, step))?,
+            Some(program) => {
+                nonfinite::first_bad(&program.graph, machine, |name| feed(name, &last, scalars, lr, step))?
+            }
             None => "unknown".into(),
         };
         self.folder.metrics(&metrics)?;
@@ -216,7 +234,8 @@ impl Run<'_> {
     /// Evaluation, baselines, sample and summary of a complete run.
     fn finish(mut self, calls: u64) -> Result<Finished, Error> {
         let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
-        let Baselines { unigram, bigram } = baselines(&self.prepared.dataset, &self.validation, BASELINE_WINDOWS)?;
+        let Baselines { unigram, bigram } =
+            baselines(&self.prepared.dataset, &self.validation, BASELINE_WINDOWS)?;
         let sample = self.sample()?;
         let Prepared { programs, machine, shape, .. } = &*self.prepared;
         let tokens = (shape.batch * shape.window * shape.accumulate) as f64;

@@ -9,7 +9,9 @@ use abi_stable::RRef;
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::std_types::{RSlice, RStr, RVec};
 use graph::{DType, Graph, GraphError, NodeId, Op, Ty};
-use plugin_api::abi::{BuilderRef, GraphBuilder, GraphBuilder_TO, Loc, NONE, ParameterSpec, TensorInfo, kind, scalar};
+use plugin_api::abi::{
+    BuilderRef, GraphBuilder, GraphBuilder_TO, Loc, NONE, ParameterSpec, TensorInfo, kind, scalar,
+};
 use serde_json::Value;
 
 use super::banks::{Banks, Parameter};
@@ -121,7 +123,11 @@ impl<'t> Tracer<'t> {
     }
 
     /// Runs plugin code with a builder. Its failure, and errors it causes, name the plugin.
-    pub fn call<R>(&self, chosen: &Chosen, run: impl FnOnce(BuilderRef<'_>) -> Result<R, Error>) -> Option<R> {
+    pub fn call<R>(
+        &self,
+        chosen: &Chosen,
+        run: impl FnOnce(BuilderRef<'_>) -> Result<R, Error>,
+    ) -> Option<R> {
         self.state.borrow_mut().plugins.push(chosen.component.plugin.clone());
         let scope = self.state.borrow().graph.current_scope().to_string();
         let result = run(GraphBuilder_TO::from_ptr(RRef::new(self), TD_Opaque));
@@ -147,7 +153,9 @@ impl<'t> Tracer<'t> {
             Some(loc) if !loc.file.is_empty() => format!("plugin {plugins}, {}:{}", loc.file, loc.line),
             _ => format!("plugin {plugins}"),
         };
-        state.graph.errors[before..].iter_mut().for_each(|error: &mut GraphError| error.location = location.clone());
+        state.graph.errors[before..]
+            .iter_mut()
+            .for_each(|error: &mut GraphError| error.location = location.clone());
         id.0
     }
 }
@@ -158,7 +166,11 @@ fn known(state: &mut State<'_>, id: u32) -> NodeId {
     if id == NodeId::POISON || id.index() < state.graph.nodes.len() {
         return id;
     }
-    state.graph.fail(None, format!("got tensor {id}, which no call returned"), "pass on ids as the host gave them")
+    state.graph.fail(
+        None,
+        format!("got tensor {id}, which no call returned"),
+        "pass on ids as the host gave them",
+    )
 }
 
 fn extents(dims: &RSlice<'_, u64>) -> Vec<usize> {
@@ -188,7 +200,8 @@ impl GraphBuilder for Tracer<'_> {
             }
             let inputs: Vec<NodeId> = inputs.iter().map(|id| known(state, *id)).collect();
             let id = state.graph.emit(op, &inputs, ints.as_slice(), floats.as_slice());
-            let too_large = |dims: &[usize]| dims.iter().map(|dim| *dim as u128).product::<u128>() > MAX_ELEMENTS;
+            let too_large =
+                |dims: &[usize]| dims.iter().map(|dim| *dim as u128).product::<u128>() > MAX_ELEMENTS;
             if id != NodeId::POISON && too_large(state.graph.dims(id)) {
                 let message = format!("would make a tensor of {:?}", state.graph.dims(id));
                 return state.graph.fail(Some(op), message, "check the extents");
@@ -219,17 +232,23 @@ impl GraphBuilder for Tracer<'_> {
     fn parameter(&self, spec: ParameterSpec<'_>, loc: Loc<'_>) -> u32 {
         self.with(Some(loc), |state| {
             let scope = state.graph.current_scope();
-            let path = if scope.is_empty() { spec.name.to_string() } else { format!("{scope}.{}", spec.name) };
+            let path =
+                if scope.is_empty() { spec.name.to_string() } else { format!("{scope}.{}", spec.name) };
             let dims = extents(&spec.dims);
             if dims.contains(&0) || dims.iter().map(|dim| *dim as u128).product::<u128>() > MAX_ELEMENTS {
-                return state.graph.fail(None, format!("parameter {path} has extents {dims:?}"), "check the options");
+                return state.graph.fail(
+                    None,
+                    format!("parameter {path} has extents {dims:?}"),
+                    "check the options",
+                );
             }
             let ty = Ty::new(DType::F32, &dims);
             if let Some(id) = state.tensors.get(&path).copied() {
                 if state.graph.ty(id) == &ty {
                     return id;
                 }
-                let message = format!("parameter {path} is {} and asked for again as {ty}", state.graph.ty(id));
+                let message =
+                    format!("parameter {path} is {} and asked for again as {ty}", state.graph.ty(id));
                 return state.graph.fail(None, message, "use another name or scope");
             }
             let (role, init, init_argument) = (spec.role, spec.init, spec.init_argument);
@@ -248,7 +267,11 @@ impl GraphBuilder for Tracer<'_> {
                     }
                     None => {
                         let message = format!("parameter {path} appears only in some traces of the model");
-                        state.graph.fail(None, message, "declare the same parameters in training and evaluation")
+                        state.graph.fail(
+                            None,
+                            message,
+                            "declare the same parameters in training and evaluation",
+                        )
                     }
                 },
             };
@@ -303,12 +326,17 @@ impl GraphBuilder for Tracer<'_> {
         let Some(mixed) = mixed else { return NodeId::POISON.0 };
         self.with(Some(loc), |state| {
             let mixed = known(state, mixed);
-            let same = mixed == NodeId::POISON || state.graph.dims(mixed).iter().map(|dim| *dim as u64).eq(dims);
+            let same =
+                mixed == NodeId::POISON || state.graph.dims(mixed).iter().map(|dim| *dim as u64).eq(dims);
             if same {
                 return mixed;
             }
             let got = state.graph.describe(mixed);
-            let message = format!("attention {} returned {got} for {}", chosen.component.name(), state.graph.describe(NodeId(x)));
+            let message = format!(
+                "attention {} returned {got} for {}",
+                chosen.component.name(),
+                state.graph.describe(NodeId(x))
+            );
             state.graph.fail(None, message, "a backbone keeps [B, T, D]")
         })
     }
@@ -319,7 +347,13 @@ impl GraphBuilder for Tracer<'_> {
                 scalar::LEARNING_RATE => "learning_rate".to_string(),
                 scalar::BIAS_CORRECTION => format!("bias_correction({argument:?})"),
                 scalar::STEP => "step".to_string(),
-                _ => return state.graph.fail(None, format!("scalar number {code} is not known to this host"), ""),
+                _ => {
+                    return state.graph.fail(
+                        None,
+                        format!("scalar number {code} is not known to this host"),
+                        "",
+                    );
+                }
             };
             state.scalars.insert(name.clone(), Scalar { code, argument });
             state.graph.input(&name, Ty::scalar(DType::F32))
@@ -344,7 +378,11 @@ impl GraphBuilder for Tracer<'_> {
             }
             if state.graph.node(target).op != Op::State || state.graph.ty(target) != state.graph.ty(value) {
                 let (target, value) = (state.graph.describe(target), state.graph.describe(value));
-                return state.graph.fail(None, format!("cannot write {value} to {target}"), "write to optimizer state of the same shape");
+                return state.graph.fail(
+                    None,
+                    format!("cannot write {value} to {target}"),
+                    "write to optimizer state of the same shape",
+                );
             }
             state.writes.push((target, value));
             value
@@ -357,7 +395,11 @@ impl GraphBuilder for Tracer<'_> {
             if value != NodeId::POISON {
                 if state.graph.ty(value).elements() != 1 || !state.graph.ty(value).dtype.is_float() {
                     let got = state.graph.describe(value);
-                    return state.graph.fail(None, format!("metric {name} is not one f32 number but {got}"), "");
+                    return state.graph.fail(
+                        None,
+                        format!("metric {name} is not one f32 number but {got}"),
+                        "",
+                    );
                 }
                 state.reports.push((name.to_string(), value));
             }
@@ -382,7 +424,8 @@ impl Tracer<'_> {
     /// The run's attention, or a named one, with options laid over the run's.
     fn attention(&self, name: &str, options: &str) -> Result<Chosen, Error> {
         let own = self.context.attention;
-        let malformed = |error: serde_json::Error| Error::said(format!("attention options are malformed: {error}"));
+        let malformed =
+            |error: serde_json::Error| Error::said(format!("attention options are malformed: {error}"));
         let overlay: Value = serde_json::from_str(options).map_err(malformed)?;
         let is_own = name.is_empty() || name == own.component.name();
         let empty = overlay.as_object().is_none_or(serde_json::Map::is_empty);

@@ -99,7 +99,10 @@ impl Maker<'_> {
         self.losses(&tracer, self.shape.batch);
         let parameters = tracer.finish("the model")?.parameters;
         if parameters.is_empty() {
-            return Err(Error::said(format!("model {} has no parameters to train", self.chosen_model.component.name())));
+            return Err(Error::said(format!(
+                "model {} has no parameters to train",
+                self.chosen_model.component.name()
+            )));
         }
         Ok(Banks::new(parameters))
     }
@@ -120,7 +123,8 @@ impl Maker<'_> {
         let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
         let checked = tracer.graph(|graph| check(graph, token_losses, &wanted, "the model's token losses"));
         let auxiliary = optional(ids.auxiliary);
-        let auxiliary = auxiliary.map(|id| tracer.graph(|graph| check(graph, id, &Ty::scalar(DType::F32), "the auxiliary loss")));
+        let auxiliary = auxiliary
+            .map(|id| tracer.graph(|graph| check(graph, id, &Ty::scalar(DType::F32), "the auxiliary loss")));
         (checked, auxiliary)
     }
 
@@ -241,17 +245,25 @@ impl Maker<'_> {
                 let parameter = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
                 let clipped = Builder::with(graph, |b| {
                     let gradient = b.var(gradient);
-                    if self.shape.clip > 0.0 { (gradient * b.var(factor).like(gradient)).id } else { gradient.id }
+                    if self.shape.clip > 0.0 {
+                        (gradient * b.var(factor).like(gradient)).id
+                    } else {
+                        gradient.id
+                    }
                 });
                 (parameter, clipped)
             });
             let ids = GroupIds { role: bank.role, parameter: parameter.0, gradient: clipped.0 };
             let component = &self.chosen_optimizer.component;
-            let new = tracer.call(self.chosen_optimizer, |builder| component.outcome(self.optimizer.update(builder, ids)));
+            let new = tracer.call(self.chosen_optimizer, |builder| {
+                component.outcome(self.optimizer.update(builder, ids))
+            });
             let writes = tracer.take_writes();
             tracer.graph(|graph| {
                 let wanted = Ty::new(DType::F32, &[bank.elements]);
-                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &wanted, "the optimizer's result"));
+                let new = new.map_or(NodeId::POISON, |new| {
+                    check(graph, NodeId(new), &wanted, "the optimizer's result")
+                });
                 for (state, value) in writes.into_iter().chain([(parameter, new)]) {
                     let guarded = Builder::with(graph, |b| {
                         let (old, value) = (b.var(state), b.var(value));
@@ -321,13 +333,18 @@ impl Maker<'_> {
     /// hidden head', for every position or for one: `[B, T, V]` or `[1, 1, V]`.
     fn forward(&self, tracer: &Tracer<'_>, tokens: NodeId, position: Option<NodeId>) -> NodeId {
         let component = &self.chosen_model.component;
-        let ids = tracer.call(self.chosen_model, |builder| component.outcome(self.model.forward(builder, tokens.0)));
+        let ids = tracer
+            .call(self.chosen_model, |builder| component.outcome(self.model.forward(builder, tokens.0)));
         let Some(ids) = ids else { return NodeId::POISON };
         tracer.graph(|graph| {
             let (mut hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
             let known = |id: NodeId| id != NodeId::POISON && id.index() < graph.nodes.len();
             if !known(hidden) || !known(head) || graph.ty(hidden).rank() != 3 || graph.ty(head).rank() != 2 {
-                return graph.fail(None, "the model's forward pass returned no hidden[B, T, D] and head[V, D]", "");
+                return graph.fail(
+                    None,
+                    "the model's forward pass returned no hidden[B, T, D] and head[V, D]",
+                    "",
+                );
             }
             if let Some(position) = position {
                 hidden = Builder::with(graph, |b| {

@@ -1,0 +1,204 @@
+//! Random graphs, correct by construction: each step draws an op and operands that fit.
+
+use data::Stream;
+use graph::{DType, Graph, NodeId, Op, Ty, grad};
+
+/// A graph over inputs `x0..`, with outputs of several nodes and, for half the seeds, of gradients and a State write.
+pub fn random_graph(seed: u64) -> Graph {
+    let mut maker =
+        Maker { stream: Stream::new(seed, "graph", 0), graph: Graph::default(), values: Vec::new() };
+    let count = 2 + maker.below(2);
+    for index in 0..count {
+        let dims = maker.dims();
+        let input = maker.graph.input(&format!("x{index}"), Ty::new(DType::F32, &dims));
+        maker.values.push(input);
+    }
+    for _ in 0..6 + maker.below(14) {
+        maker.step();
+    }
+    maker.finish(seed)
+}
+
+struct Maker {
+    stream: Stream,
+    graph: Graph,
+    /// f32 values so far.
+    values: Vec<NodeId>,
+}
+
+impl Maker {
+    fn below(&mut self, n: u64) -> u64 {
+        self.stream.below(n)
+    }
+
+    /// Ranks 1 to 4; sizes that are 1, odd, small or a little over a lane group.
+    fn dims(&mut self) -> Vec<usize> {
+        let sizes = [1, 1, 2, 3, 5, 8, 17, 33];
+        (0..1 + self.below(4)).map(|_| sizes[self.below(8) as usize]).collect()
+    }
+
+    fn pick(&mut self) -> NodeId {
+        // Recent values more often, so that chains grow.
+        let (n, recent) = (self.values.len() as u64, self.below(2) == 0);
+        let index = if recent { n - 1 - self.below(n.min(3)) } else { self.below(n) };
+        self.values[index as usize]
+    }
+
+    fn emit(&mut self, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> NodeId {
+        self.graph.emit(op, inputs, ints, floats)
+    }
+
+    fn repeat(&mut self, x: NodeId, dims: &[usize]) -> NodeId {
+        let ints: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        self.emit(Op::Broadcast, &[x], &ints, &[])
+    }
+
+    fn step(&mut self) {
+        let x = self.pick();
+        let dims = self.graph.dims(x).to_vec();
+        let rank = dims.len();
+        let axis = self.below(rank as u64) as usize;
+        let new = match self.below(16) {
+            0 | 1 => {
+                let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
+                let op = ops[self.below(6) as usize];
+                self.emit(op, &[x], &[], &[])
+            }
+            2 => {
+                let bounded = self.emit(Op::Tanh, &[x], &[], &[]);
+                self.emit(Op::Exp, &[bounded], &[], &[])
+            }
+            3..6 => {
+                let other = self.same_shape(&dims);
+                let ops = [Op::Add, Op::Sub, Op::Mul, Op::Max, Op::Min];
+                let op = ops[self.below(5) as usize];
+                self.emit(op, &[x, other], &[], &[])
+            }
+            6 => {
+                let other = self.same_shape(&dims);
+                let less = self.emit(Op::Lt, &[x, other], &[], &[]);
+                self.emit(Op::Select, &[less, other, x], &[], &[])
+            }
+            7 | 8 => {
+                // Fold an axis and use the result beside the elements, as norms do.
+                let op = if self.below(3) == 0 { Op::ReduceMax } else { Op::Sum };
+                let folded = self.emit(op, &[x], &[axis as i64], &[]);
+                if self.below(3) == 0 {
+                    folded
+                } else {
+                    let scale =
+                        self.graph.constant(0.1, DType::F32, self.graph.dims(folded).to_vec().as_slice());
+                    let small = self.emit(Op::Mul, &[folded, scale], &[], &[]);
+                    let repeated = self.repeat(small, &dims);
+                    self.emit(Op::Sub, &[x, repeated], &[], &[])
+                }
+            }
+            9 => {
+                let axes: Vec<i64> = (0..rank as i64).rev().collect();
+                self.emit(Op::Permute, &[x], &axes, &[])
+            }
+            10 => {
+                let total: usize = dims.iter().product();
+                let first =
+                    (1..=dims[0]).rev().find(|d| dims[0].is_multiple_of(*d) && *d < dims[0]).unwrap_or(1);
+                self.emit(Op::Reshape, &[x], &[first as i64, (total / first) as i64], &[])
+            }
+            11 => {
+                let mut ranges: Vec<i64> = dims.iter().flat_map(|dim| [0, *dim as i64]).collect();
+                let start = self.below(dims[axis] as u64) as i64;
+                ranges[2 * axis] = start;
+                ranges[2 * axis + 1] = dims[axis] as i64 - start;
+                self.emit(Op::Slice, &[x], &ranges, &[])
+            }
+            12 => {
+                let mut margins = vec![0; 2 * rank];
+                margins[2 * axis] = self.below(3) as i64;
+                margins[2 * axis + 1] = self.below(3) as i64;
+                self.emit(Op::Pad, &[x], &margins, &[0.5])
+            }
+            13 => {
+                let other = self.same_shape(&dims);
+                self.emit(Op::Concat, &[x, other], &[axis as i64], &[])
+            }
+            14 => {
+                // Contract one axis with the same axis of a value of the same shape.
+                let other = self.same_shape(&dims);
+                let scaled = self.emit(Op::Tanh, &[other], &[], &[]);
+                if 2 * (rank - 1) > 6 {
+                    return;
+                }
+                self.emit(Op::Dot, &[x, scaled], &[0, 1, axis as i64, axis as i64], &[0.3])
+            }
+            _ => {
+                let rows = dims[0] as i64;
+                let index = self.emit(Op::Iota, &[], &[0, DType::I32 as i64, 5], &[]);
+                let gathered = self.emit(Op::Gather, &[x, index], &[], &[]);
+                if self.below(2) == 0 {
+                    gathered
+                } else {
+                    self.emit(Op::ScatterAdd, &[gathered, index], &[rows.max(3)], &[])
+                }
+            }
+        };
+        let fits =
+            new != NodeId::POISON && self.graph.ty(new).elements() <= 20_000 && self.graph.ty(new).rank() > 0;
+        if fits {
+            self.values.push(new);
+        }
+    }
+
+    /// A value of this shape: an earlier one, one repeated from a smaller one, or a function of the index.
+    fn same_shape(&mut self, dims: &[usize]) -> NodeId {
+        let same: Vec<NodeId> =
+            self.values.iter().copied().filter(|id| self.graph.dims(*id) == dims).collect();
+        let smaller: Vec<NodeId> = self
+            .values
+            .iter()
+            .copied()
+            .filter(|id| {
+                let own = self.graph.dims(*id);
+                own != dims && own.len() == dims.len() && own.iter().zip(dims).all(|(a, b)| a == b || *a == 1)
+            })
+            .collect();
+        match self.below(3) {
+            0 if !same.is_empty() => same[self.below(same.len() as u64) as usize],
+            1 if !smaller.is_empty() => {
+                let x = smaller[self.below(smaller.len() as u64) as usize];
+                self.repeat(x, dims)
+            }
+            _ => {
+                let axis = self.below(dims.len() as u64) as i64;
+                let mut ints = vec![axis, DType::F32 as i64];
+                ints.extend(dims.iter().map(|dim| *dim as i64));
+                let index = self.emit(Op::Iota, &[], &ints, &[]);
+                self.emit(Op::Sin, &[index], &[], &[])
+            }
+        }
+    }
+
+    fn finish(mut self, seed: u64) -> Graph {
+        let outputs: Vec<NodeId> = self.values.iter().copied().rev().take(3).collect();
+        for (index, id) in outputs.iter().enumerate() {
+            self.graph.output(&format!("y{index}"), *id);
+        }
+        if seed.is_multiple_of(2) {
+            let last = outputs[0];
+            let all: Vec<i64> = (0..self.graph.ty(last).rank() as i64).collect();
+            let square = self.emit(Op::Mul, &[last, last], &[], &[]);
+            let sum = self.emit(Op::Sum, &[square], &all, &[]);
+            let loss = self.emit(Op::Reshape, &[sum], &[], &[]);
+            let inputs: Vec<NodeId> = self.values[..2].to_vec();
+            for (index, ct) in grad(&mut self.graph, loss, &inputs).into_iter().enumerate() {
+                if let Some(ct) = ct {
+                    self.graph.output(&format!("grad{index}"), ct);
+                }
+            }
+            let state = self.graph.state("memory", self.graph.ty(inputs[0]).clone());
+            let moved = self.emit(Op::Add, &[state, inputs[0]], &[], &[]);
+            self.graph.output("before", state);
+            self.graph.write(state, moved);
+        }
+        assert!(self.graph.errors.is_empty(), "seed {seed}: {}", self.graph.errors[0]);
+        self.graph
+    }
+}
