@@ -137,7 +137,7 @@ impl<'c> Tensor<'c> {
     /// `[B, T, H * D]` to `[B, H, T, D]`.
     #[track_caller]
     pub fn split_heads(self, heads: usize) -> Tensor<'c> {
-        if heads == 0 || self.dim(2) % heads != 0 {
+        if !self.dim(2).is_multiple_of(heads) {
             let text = format!("cannot split a width of {} into {heads} heads", self.dim(2));
             return self.cx.fail(&text);
         }

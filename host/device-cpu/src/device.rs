@@ -125,7 +125,8 @@ impl Loaded {
                     LaunchOp::Gemm(product) => {
                         let [a, b, out] =
                             [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
-                        let operands = gemm::Operands { a: a.cast(), b: b.cast(), out: out.cast() };
+                        let scratch = self.workspace.shared();
+                        let operands = gemm::Operands { a: a.cast(), b: b.cast(), out: out.cast(), scratch };
                         gemm::run(product, operands, pool)
                     }
                     LaunchOp::ScatterAdd(scatter) => {
@@ -157,7 +158,12 @@ impl Device for Cpu {
         let state_bytes = set.states.bytes;
         let plans =
             set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
-        let workspace = Workspace::new(plans.iter().flat_map(|plan| &plan.programs), self.pool.threads())?;
+        let products = plans.iter().flat_map(|plan| &plan.plan.launches).filter_map(|launch| match &launch.op {
+            LaunchOp::Gemm(product) => Some(gemm::scratch(product)),
+            _ => None,
+        });
+        let programs = plans.iter().flat_map(|plan| &plan.programs);
+        let workspace = Workspace::new(programs, products.max().unwrap_or(0), self.pool.threads())?;
         let state = Map::new("state", state_bytes)?;
         let arena = Map::new("arena", arena_bytes)?;
         for slot in &set.states.slots {

@@ -1,108 +1,167 @@
 //! Matrix products: the `gemm` crate on one thread per task, over blocks whose size depends on the shape alone.
 //!
-//! A block of rows is computed by one call, and the crate packs the right operand anew in each, so blocks are as
-//! large as two things allow: enough tasks for all threads, and no more than about a millisecond each.
+//! A call packs both operands anew, so a cut that repeats an operand costs: tall products are cut by rows into large
+//! blocks, weight gradients (a small result of a long sum) by the sum, with the parts added in order afterwards.
 
 use gemm::Parallelism;
-use plan::{Gemm, Matrix};
+use plan::{Gemm, GemmBatch, Matrix};
 
 use crate::pool::{Pool, TaskPanicked};
 
 /// Multiply-adds of a task that is worth handing out: some 20 microseconds.
 const SMALL_TASK: usize = 1 << 21;
-/// Multiply-adds of a task that need not be cut further.
-const LARGE_TASK: usize = 1 << 27;
+/// Rows or columns of a block for which packing the other operand is cheap.
+const BLOCK: usize = 512;
+/// Most pieces of one product: enough for as many threads.
+const PIECES: usize = 16;
 /// Rows and columns of a block are multiples of this.
 const BLOCK_GRAIN: usize = 32;
+/// Terms of a sum from which on it may be cut, and the largest result for which that is done.
+const LONG_SUM: usize = 4096;
+const SMALL_RESULT: usize = 1 << 18;
+/// Terms of a part of such a sum.
+const PART: usize = 2048;
 
 /// How a product is cut.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cut {
     rows: usize,
     columns: usize,
+    terms: usize,
     batch: usize,
 }
 
 impl Cut {
-    fn of(gemm: &Gemm, batch: usize) -> Cut {
-        let one = gemm.m * gemm.n * gemm.k;
-        if batch > 1 && one < LARGE_TASK {
-            let points = (SMALL_TASK / one.max(1)).clamp(1, batch.div_ceil(8));
-            return Cut { rows: gemm.m, columns: gemm.n, batch: points };
+    fn of(gemm: &Gemm) -> Cut {
+        let Gemm { m, n, k, .. } = *gemm;
+        let one = m * n * k;
+        let whole = Cut { rows: m, columns: n, terms: k, batch: 1 };
+        let batch = points(gemm);
+        if batch > 1 && one < PIECES * SMALL_TASK {
+            return Cut { batch: (SMALL_TASK / one.max(1)).clamp(1, batch.div_ceil(PIECES)), ..whole };
         }
-        let pieces = (one / SMALL_TASK).clamp(1, 8).max(one / LARGE_TASK);
-        let split = |extent: usize| extent.div_ceil(pieces).next_multiple_of(BLOCK_GRAIN).min(extent);
-        match gemm.m >= gemm.n {
-            true => Cut { rows: split(gemm.m), columns: gemm.n, batch: 1 },
-            false => Cut { rows: gemm.m, columns: split(gemm.n), batch: 1 },
+        if batch == 1 && k >= LONG_SUM && m * n <= SMALL_RESULT && one >= 2 * SMALL_TASK {
+            return Cut { terms: PART.max(k.div_ceil(PIECES)), ..whole };
+        }
+        let split = |extent: usize| {
+            let pieces = (one / SMALL_TASK).clamp(1, (extent / BLOCK).clamp(2, PIECES));
+            extent.div_ceil(pieces).next_multiple_of(BLOCK_GRAIN).min(extent)
+        };
+        match m >= n {
+            true => Cut { rows: split(m), ..whole },
+            false => Cut { columns: split(n), ..whole },
         }
     }
 }
 
-/// The start of each matrix.
+/// Points of the batch.
+fn points(gemm: &Gemm) -> usize {
+    gemm.batch.iter().map(|axis| axis.count).product()
+}
+
+/// Floats of scratch a product needs for the parts of its sums.
+pub fn scratch(gemm: &Gemm) -> usize {
+    let parts = gemm.k.div_ceil(Cut::of(gemm).terms);
+    if parts > 1 { parts * gemm.m * gemm.n } else { 0 }
+}
+
+/// The start of each matrix, and of the scratch.
 #[derive(Clone, Copy)]
 pub struct Operands {
     pub a: *const f32,
     pub b: *const f32,
     pub out: *mut f32,
+    pub scratch: *mut f32,
 }
 
-// SAFETY: tasks read a and b and write disjoint blocks of out.
+// SAFETY: tasks read a and b and write disjoint blocks of out and of the scratch.
 unsafe impl Sync for Operands {}
 
 /// # Safety
-/// The operands are the slots of a product that passed `Plan::validate`; nobody else uses them meanwhile.
+/// The operands are the slots of a product that passed `Plan::validate`, with [`scratch`] floats beside; nobody else
+/// uses them meanwhile.
 pub unsafe fn run(gemm: &Gemm, operands: Operands, pool: &mut Pool) -> Result<(), TaskPanicked> {
-    let batch = gemm.batch.iter().map(|axis| axis.count).product();
-    let cut = Cut::of(gemm, batch);
+    let cut = Cut::of(gemm);
+    let batch = points(gemm);
+    let parts = gemm.k.div_ceil(cut.terms);
     let (row_blocks, column_blocks) = (gemm.m.div_ceil(cut.rows), gemm.n.div_ceil(cut.columns));
+    let blocks = row_blocks * column_blocks * parts;
     let operands = &operands;
     let task = |_: usize, task: usize| {
-        let (block, group) = (task % (row_blocks * column_blocks), task / (row_blocks * column_blocks));
-        let row = block / column_blocks * cut.rows;
-        let column = block % column_blocks * cut.columns;
-        let size = (cut.rows.min(gemm.m - row), cut.columns.min(gemm.n - column));
+        let (block, group) = (task % blocks, task / blocks);
+        let (part, block) = (block % parts, block / parts);
+        let (row, column, term) =
+            (block / column_blocks * cut.rows, block % column_blocks * cut.columns, part * cut.terms);
+        let block = Block {
+            rows: row..gemm.m.min(row + cut.rows),
+            columns: column..gemm.n.min(column + cut.columns),
+            terms: term..gemm.k.min(term + cut.terms),
+        };
         for point in group * cut.batch..batch.min((group + 1) * cut.batch) {
-            // SAFETY: the caller's; the block and the point lie in the product.
-            unsafe { multiply(gemm, operands, point, (row, column), size) };
+            // SAFETY: the caller's; the block and the point lie in the product, and a part in the scratch.
+            unsafe {
+                let out = if parts > 1 {
+                    (operands.scratch.add(part * gemm.m * gemm.n), [gemm.n, 1])
+                } else {
+                    let start = at_point(gemm, point, |axis| axis.out);
+                    (operands.out.add(start), [gemm.out.row_stride, gemm.out.col_stride])
+                };
+                multiply(gemm, operands, point, &block, out);
+            }
         }
     };
-    let tasks = row_blocks * column_blocks * batch.div_ceil(cut.batch);
+    let tasks = blocks * batch.div_ceil(cut.batch);
     if gemm.m * gemm.n * gemm.k * batch < SMALL_TASK {
         return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
-    pool.run(tasks, &task)
+    pool.run(tasks, &task)?;
+    if parts == 1 {
+        return Ok(());
+    }
+    // SAFETY: the caller's, and the tasks above wrote every part.
+    pool.run(gemm.m.div_ceil(BLOCK_GRAIN), &|_, task| unsafe {
+        let rows = task * BLOCK_GRAIN..gemm.m.min((task + 1) * BLOCK_GRAIN);
+        add_parts(gemm, operands, rows, parts);
+    })
 }
 
-/// One block of one point of the batch.
+struct Block {
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    terms: std::ops::Range<usize>,
+}
+
+/// Where a matrix begins at a point of the batch.
+fn at_point(gemm: &Gemm, mut point: usize, stride: impl Fn(&GemmBatch) -> usize) -> usize {
+    let mut start = 0;
+    for axis in gemm.batch.iter().rev() {
+        start += point % axis.count * stride(axis);
+        point /= axis.count;
+    }
+    start
+}
+
+/// One block of one point of the batch, into a matrix of the result's extents.
 unsafe fn multiply(
     gemm: &Gemm,
     operands: &Operands,
-    mut point: usize,
-    (row, column): (usize, usize),
-    (rows, columns): (usize, usize),
+    point: usize,
+    block: &Block,
+    (out, [out_row, out_column]): (*mut f32, [usize; 2]),
 ) {
-    let start =
-        |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
-    let mut a = start(&gemm.a, row, 0);
-    let mut b = start(&gemm.b, 0, column);
-    let mut out = start(&gemm.out, row, column);
-    for axis in gemm.batch.iter().rev() {
-        let index = point % axis.count;
-        point /= axis.count;
-        a += index * axis.a;
-        b += index * axis.b;
-        out += index * axis.out;
-    }
+    let start = |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
+    let (row, column, term) = (block.rows.start, block.columns.start, block.terms.start);
+    let a = at_point(gemm, point, |axis| axis.a) + start(&gemm.a, row, term);
+    let b = at_point(gemm, point, |axis| axis.b) + start(&gemm.b, term, column);
     // SAFETY: the caller's; validate bounds the last element of each matrix over the whole batch.
     unsafe {
         gemm::gemm(
-            rows,
-            columns,
-            gemm.k,
-            operands.out.add(out),
-            gemm.out.col_stride as isize,
-            gemm.out.row_stride as isize,
+            block.rows.len(),
+            block.columns.len(),
+            block.terms.len(),
+            out.add(row * out_row + column * out_column),
+            out_column as isize,
+            out_row as isize,
             false,
             operands.a.add(a),
             gemm.a.col_stride as isize,
@@ -117,5 +176,25 @@ unsafe fn multiply(
             false,
             Parallelism::None,
         );
+    }
+}
+
+/// Adds the parts of some rows, in order, and writes them to their place.
+unsafe fn add_parts(gemm: &Gemm, operands: &Operands, rows: std::ops::Range<usize>, parts: usize) {
+    let count = rows.len() * gemm.n;
+    // SAFETY: the caller's: `parts` dense matrices of the result's extents, of which only this task has these rows.
+    unsafe {
+        let part_at = |part: usize| operands.scratch.add(part * gemm.m * gemm.n + rows.start * gemm.n);
+        let total = std::slice::from_raw_parts_mut(part_at(0), count);
+        for part in 1..parts {
+            let part = std::slice::from_raw_parts(part_at(part), count);
+            total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
+        }
+        for (row, values) in rows.zip(total.chunks_exact(gemm.n)) {
+            let out = operands.out.add(row * gemm.out.row_stride);
+            for (column, value) in values.iter().enumerate() {
+                *out.add(column * gemm.out.col_stride) = *value;
+            }
+        }
     }
 }

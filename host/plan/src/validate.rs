@@ -19,7 +19,7 @@ impl Plan {
     fn check(&self, state_bytes: usize) -> Check {
         let check_slot = |slot: &Slot, what: &str| {
             let size = if slot.region == Region::State { state_bytes } else { self.arena_bytes };
-            ensure(slot.offset % 4 == 0 && slot.offset + slot.bytes <= size, || {
+            ensure(slot.offset.is_multiple_of(4) && slot.offset + slot.bytes <= size, || {
                 format!("{what}: slot {slot} leaves its region of {size} bytes")
             })
         };

@@ -16,25 +16,32 @@ const TASKS: usize = 16;
 /// Steps times elements below which handing tasks out costs more than it saves.
 const INLINE_WORK: usize = 65_536;
 
-/// Registers and views of each worker, and the block results of two-stage walks; one for all programs.
+/// Registers and views of each worker, and one memory for the results of a launch's first stage where it has two.
 pub struct Workspace {
     map: Map,
     worker_bytes: usize,
     view_bytes: usize,
-    partials: usize,
+    shared: usize,
 }
 
 impl Workspace {
+    /// `shared` is how many floats launches other than the programs' need of the shared memory.
     pub fn new<'a>(
         programs: impl Iterator<Item = &'a Program> + Clone,
+        shared: usize,
         threads: usize,
     ) -> Result<Workspace, DeviceError> {
         let largest = |size: fn(&Program) -> usize| programs.clone().map(size).max().unwrap_or(0);
         let view_bytes = (largest(|program| program.places.len()) * size_of::<View>()).next_multiple_of(256);
         let worker_bytes = view_bytes + (largest(|program| program.scratch) * 4).next_multiple_of(4096);
-        let partial_bytes = largest(|program| program.partials) * 4;
-        let map = Map::new("device scratch", threads * worker_bytes + partial_bytes)?;
-        Ok(Workspace { map, worker_bytes, view_bytes, partials: threads * worker_bytes })
+        let shared_bytes = largest(|program| program.partials).max(shared) * 4;
+        let map = Map::new("device scratch", threads * worker_bytes + shared_bytes)?;
+        Ok(Workspace { map, worker_bytes, view_bytes, shared: threads * worker_bytes })
+    }
+
+    /// The memory that no worker owns.
+    pub fn shared(&mut self) -> *mut f32 {
+        self.map.start().wrapping_add(self.shared).cast()
     }
 }
 
@@ -73,7 +80,7 @@ pub unsafe fn run(
         memory,
         worker_bytes: workspace.worker_bytes,
         view_bytes: workspace.view_bytes,
-        partials: memory.wrapping_add(workspace.partials).cast(),
+        partials: workspace.shared(),
     };
     let columns = program.shape.columns();
     match program.walk {
