@@ -53,6 +53,9 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "lower", optional: false, run: lower::run },
 ];
 
+/// Gets the text of the module after each pass: number and name of the pass, then the text.
+pub type Dump<'d> = dyn FnMut(&str, &str) + 'd;
+
 /// How to compile.
 #[derive(Default)]
 pub struct Options<'d> {
@@ -60,8 +63,7 @@ pub struct Options<'d> {
     pub disabled: Vec<String>,
     /// Verify the graph between passes.
     pub verify: bool,
-    /// Gets the text of the module after each pass: (number and name of the pass, text).
-    pub dump: Option<&'d mut dyn FnMut(&str, &str)>,
+    pub dump: Option<&'d mut Dump<'d>>,
 }
 
 /// Compiles one graph into a plan over the given State slab.

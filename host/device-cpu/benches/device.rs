@@ -216,7 +216,7 @@ fn softmax(threads: usize) {
 
 /// Parameter, gradient, both moments, with a learning rate that arrives as a tensor of one element.
 fn adamw(threads: usize) {
-    const COUNT: usize = 1 << 24;
+    const COUNT: usize = 16_000_000;
     let values = vec![
         load(0, &[1]),
         load(1, &[1]),

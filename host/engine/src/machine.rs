@@ -1,6 +1,7 @@
 //! Running graphs: compiled onto a device, or interpreted in f64. One face for both.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use compiler::Options;
 use device_cpu::Cpu;
@@ -181,13 +182,12 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
     let mut set = PlanSet { states: layout, plans: Vec::new() };
     for (name, graph) in graphs {
+        let clock = Instant::now();
         let mut dump = dump_to(name);
-        let dump: Option<&mut dyn FnMut(&str, &str)> = match &mut dump {
-            Some(dump) => Some(dump),
-            None => None,
-        };
+        let dump = dump.as_mut().map(|dump| dump as &mut compiler::Dump<'_>);
         let options = Options { dump, ..Options::default() };
         set.plans.push(compiler::compile(name, graph, &set.states, &Cpu::caps(), options)?);
+        tracing::debug!("plan {name}: {} nodes compiled in {:?}", graph.nodes.len(), clock.elapsed());
     }
     let mut device = Cpu::new(threads);
     let facts = Facts {

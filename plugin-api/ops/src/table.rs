@@ -111,7 +111,7 @@ op_table! {
     72 Broadcast Movement 1..=1 "dims..." "Axes of size 1 repeated; the rank stays.";
     73 Slice Movement 1..=1 "(start, length) per axis" "A box of x.";
     74 Pad Movement 1..=1 "(before, after) per axis; value" "x inside a larger box of `value`.";
-    75 Concat Movement 1..=64 "axis" "Operands one after another along `axis`.";
+    75 Concat Movement 1..=1000000 "axis" "Operands one after another along `axis`.";
 
     // indexing
     80 Gather Indexing 2..=2 "" "Rows of table[V, ...] chosen by ids[...]: [ids..., ...]. An id outside 0..V is clamped.";

@@ -12,7 +12,7 @@ use super::shape::{Address, Shape, regroup};
 pub const MAX_ROW: usize = 16_384;
 /// Elements of a register: small enough for a dozen to stay in the first-level cache.
 const SMALL_TILE: usize = 512;
-const LARGE_TILE: usize = 2048;
+const LARGE_TILE: usize = 1024;
 /// Elements of all registers of a tile together.
 const TILE_BUDGET: usize = 8192;
 /// Columns of a tile of which some operand is read or written across its rows.

@@ -1,6 +1,7 @@
 //! Everything before the first step: configuration, data, traces, plans, memory. Nothing is written to disk.
 
 use std::path::Path;
+use std::time::Instant;
 
 use data::{Dataset, StoryCorpus, StoryOptions, TextCorpus, Tokenizer};
 use plugin_api::Dims;
@@ -81,7 +82,9 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
         width: width.and_then(|width| usize::try_from(width).ok()),
     };
     config::validate(&resolved, &dims)?;
+    let clock = Instant::now();
     let programs = Programs::trace(&resolved, registry, shape)?;
+    tracing::debug!("{} plans traced in {:?}", programs.list.len(), clock.elapsed());
     let graphs: Vec<(&str, &graph::Graph)> =
         programs.list.iter().map(|program| (program.name, &program.graph)).collect();
     let machine = Machine::load(settings.device, settings.threads, &graphs)?;
