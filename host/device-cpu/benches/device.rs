@@ -216,35 +216,39 @@ fn softmax(threads: usize) {
 
 /// Parameter, gradient, both moments, with a learning rate that arrives as a tensor of one element.
 fn adamw(threads: usize) {
-    const COUNT: usize = 16_000_000;
-    let values = vec![
-        load(0, &[1]),
-        load(1, &[1]),
-        load(2, &[1]),
-        load(3, &[1]),
-        load(4, &[0]),
-        constant(0.9),
-        constant(0.1),
-        constant(0.999),
-        constant(0.001),
-        apply(Op::Mul, &[2, 5]),
-        apply(Op::Mul, &[1, 6]),
-        apply(Op::Add, &[9, 10]),
-        apply(Op::Mul, &[3, 7]),
-        apply(Op::Mul, &[1, 1]),
-        apply(Op::Mul, &[13, 8]),
-        apply(Op::Add, &[12, 14]),
-        apply(Op::Sqrt, &[15]),
-        apply(Op::Add, &[16, 8]),
-        apply(Op::Div, &[11, 17]),
-        apply(Op::Mul, &[0, 6]),
-        apply(Op::Add, &[18, 19]),
-        apply(Op::Mul, &[20, 4]),
-        apply(Op::Sub, &[0, 21]),
-    ];
-    let stores = vec![store(0, &[1], 22), store(2, &[1], 11), store(3, &[1], 15)];
-    let kernel = kernel(&[COUNT], Template::Map, values, stores);
-    tile("AdamW over 16M (28 bytes an element)", threads, kernel, &[COUNT, COUNT, COUNT, COUNT, 1]);
+    for (count, name) in
+        [(1 << 16, "AdamW over 64k, in cache"), (1 << 24, "AdamW over 16M (28 bytes an element)")]
+    {
+        let values = vec![
+            load(0, &[1]),
+            load(1, &[1]),
+            load(2, &[1]),
+            load(3, &[1]),
+            load(4, &[0]),
+            constant(0.9),
+            constant(0.1),
+            constant(0.999),
+            constant(0.001),
+            apply(Op::Mul, &[2, 5]),
+            apply(Op::Mul, &[1, 6]),
+            apply(Op::Add, &[9, 10]),
+            apply(Op::Mul, &[3, 7]),
+            apply(Op::Mul, &[1, 1]),
+            apply(Op::Mul, &[13, 8]),
+            apply(Op::Add, &[12, 14]),
+            apply(Op::Sqrt, &[15]),
+            apply(Op::Add, &[16, 8]),
+            apply(Op::Div, &[11, 17]),
+            apply(Op::Mul, &[0, 6]),
+            apply(Op::Add, &[18, 19]),
+            apply(Op::Mul, &[20, 4]),
+            apply(Op::Sub, &[0, 21]),
+        ];
+        let stores = vec![store(0, &[1], 22), store(2, &[1], 11), store(3, &[1], 15)];
+        let kernel = kernel(&[count], Template::Map, values, stores);
+        tile(name, threads, kernel, &[count, count, count, count, 1]);
+    }
+    const COUNT: usize = 1 << 24;
     let values = vec![load(0, &[1]), load(1, &[1]), apply(Op::Add, &[0, 1])];
     let add = crate::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
     tile("x += y over 16M (12 bytes an element)", threads, add, &[COUNT, COUNT]);

@@ -138,9 +138,10 @@ impl Loaded {
                     }
                 }
             };
-            outcome.map_err(|TaskPanicked| DeviceError::BadPlan {
+            outcome.map_err(|TaskPanicked| DeviceError::Launch {
                 plan: plan.name.clone(),
-                reason: format!("{}: a task panicked", launch.label),
+                launch: launch.label.clone(),
+                reason: "a task panicked; this is a bug of the host".to_string(),
             })?;
         }
         Ok(())
@@ -158,10 +159,11 @@ impl Device for Cpu {
         let state_bytes = set.states.bytes;
         let plans =
             set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
-        let products = plans.iter().flat_map(|plan| &plan.plan.launches).filter_map(|launch| match &launch.op {
-            LaunchOp::Gemm(product) => Some(gemm::scratch(product)),
-            _ => None,
-        });
+        let products =
+            plans.iter().flat_map(|plan| &plan.plan.launches).filter_map(|launch| match &launch.op {
+                LaunchOp::Gemm(product) => Some(gemm::scratch(product)),
+                _ => None,
+            });
         let programs = plans.iter().flat_map(|plan| &plan.programs);
         let workspace = Workspace::new(programs, products.max().unwrap_or(0), self.pool.threads())?;
         let state = Map::new("state", state_bytes)?;

@@ -149,7 +149,8 @@ unsafe fn multiply(
     block: &Block,
     (out, [out_row, out_column]): (*mut f32, [usize; 2]),
 ) {
-    let start = |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
+    let start =
+        |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
     let (row, column, term) = (block.rows.start, block.columns.start, block.terms.start);
     let a = at_point(gemm, point, |axis| axis.a) + start(&gemm.a, row, term);
     let b = at_point(gemm, point, |axis| axis.b) + start(&gemm.b, term, column);

@@ -21,6 +21,8 @@ pub enum DeviceError {
     OutOfMemory { what: String, bytes: usize },
     #[error("plan {plan}: {reason}")]
     BadPlan { plan: String, reason: String },
+    #[error("plan {plan}, {launch}: {reason}")]
+    Launch { plan: String, launch: String, reason: String },
     #[error("no {kind} named {name:?}")]
     Unknown { kind: &'static str, name: String },
     #[error("{name}: got {got} bytes where the tensor has {want}")]

@@ -24,7 +24,8 @@ pub struct TileKernel {
 /// Reductions use 16 logical lanes whatever the hardware: in a row of C elements, lane `l` folds elements
 /// `l, l + 16, l + 32, ...` in that order, and the lanes are then folded pairwise: `l` with `l + 8`, `l + 4`,
 /// `l + 2`, `l + 1`. Absent lanes hold the identity (0 for Sum, -inf for ReduceMax). So AVX2, AVX-512 and a GPU's
-/// printer can give the same bits.
+/// printer can give the same bits. A row of more than 65,536 elements (a global norm) is cut into blocks of 8192; each
+/// is reduced by lanes and the results are folded in order, so that the blocks of one row can run side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
     /// No reduction. All axes are parallel.

@@ -107,6 +107,7 @@ impl TileKernel {
                         ensure(self.values[gather.index].dtype == DType::I32 && gather.limit > 0, || {
                             format!("v{id}: gathers by a value that is not i32")
                         })?;
+                        ensure(gather.stride >= 0, || format!("v{id}: gathers backwards"))?;
                     }
                 }
                 Expr::Const(_) => {}
@@ -124,8 +125,22 @@ impl TileKernel {
             })?;
             ensure(store.at.strides.len() == rank, || format!("store b{}: rank", store.binding))?;
             ensure(self.bindings[store.binding].written, || format!("b{} is not written", store.binding))?;
+            let folded = self.folded_axes();
+            let repeats =
+                |axis: usize| store.at.strides[axis] == 0 && self.dims[axis] > 1 && !folded.contains(&axis);
+            ensure(!(0..rank).any(repeats), || {
+                format!("store b{}: two points write one element", store.binding)
+            })?;
         }
         Ok(())
+    }
+
+    fn folded_axes(&self) -> std::ops::Range<usize> {
+        match self.template {
+            Template::Map => 0..0,
+            Template::RowReduce { reduced } => self.dims.len() - reduced..self.dims.len(),
+            Template::ColReduce { outer, reduced } => outer..outer + reduced,
+        }
     }
 
     /// Every address lies in its slot.

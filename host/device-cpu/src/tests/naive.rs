@@ -156,14 +156,14 @@ fn apply(op: Op, args: &[u32], dtype: DType, to: DType) -> u32 {
         (Op::Mul, DType::F32) => (float(0) * float(1)).to_bits(),
         (Op::Div, DType::F32) => (float(0) / float(1)).to_bits(),
         (Op::Max, DType::F32) => {
-            if float(0) > float(1) {
+            if float(0) > float(1) || float(1).is_nan() {
                 x
             } else {
                 y
             }
         }
         (Op::Min, DType::F32) => {
-            if float(0) < float(1) {
+            if float(0) < float(1) || float(1).is_nan() {
                 x
             } else {
                 y

@@ -1,6 +1,6 @@
 //! The element-wise ops of the table, one row each.
 //!
-//! Where the table leaves room: `Max` and `Min` of a NaN and another operand give the second operand; integers wrap;
+//! Where the table leaves room: `Max` and `Min` of a NaN and a number give the number; integers wrap;
 //! an integer divided by 0 is 0; a float out of an integer's range saturates and a NaN becomes 0; the low five bits
 //! of a shift count are used.
 
@@ -110,8 +110,8 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
             |x: i32, y: i32| if y == 0 { 0 } else { x.wrapping_div(y) },
             |x: u32, y: u32| x.checked_div(y).unwrap_or(0)
         ),
-        Op::Max => by_dtype!(|x: f32, y: f32| if x > y { x } else { y }, Ord::max, Ord::max),
-        Op::Min => by_dtype!(|x: f32, y: f32| if x < y { x } else { y }, Ord::min, Ord::min),
+        Op::Max => by_dtype!(|x: f32, y: f32| if x > y || y.is_nan() { x } else { y }, Ord::max, Ord::max),
+        Op::Min => by_dtype!(|x: f32, y: f32| if x < y || y.is_nan() { x } else { y }, Ord::min, Ord::min),
         Op::Lt => {
             by_dtype!(|x: f32, y: f32| (x < y) as u32, |x: i32, y: i32| (x < y) as u32, |x: u32, y: u32| (x
                 < y)

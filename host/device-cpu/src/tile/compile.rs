@@ -15,6 +15,8 @@ const SMALL_TILE: usize = 512;
 const LARGE_TILE: usize = 1024;
 /// Elements of all registers of a tile together.
 const TILE_BUDGET: usize = 8192;
+/// Operands read in place from which on they are prefetched.
+const MANY_OPERANDS: usize = 3;
 /// Columns of a tile of which some operand is read or written across its rows.
 const TRANSPOSED_COLUMNS: usize = 64;
 
@@ -111,7 +113,38 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
         }
     }
     lay_out(&mut program, class_of);
+    if program.walk == Walk::Tiles {
+        spread_prefetches(&mut program.body);
+    }
     Ok(program)
+}
+
+/// Tiles meet memory in bursts, one operand after another, which the machine's own prefetcher does not follow beyond
+/// two or three operands: their next tiles are asked for bit by bit between the steps of this one.
+fn spread_prefetches(body: &mut Vec<Step>) {
+    let in_place = body.iter().filter_map(|step| match step {
+        Step::Load { out, class: Class::Element, in_place: true, .. } => Some(*out),
+        _ => None,
+    });
+    let operands: Vec<ValueId> = in_place.collect();
+    if operands.len() < MANY_OPERANDS {
+        return;
+    }
+    let mut pending: Vec<Step> = (0..PREFETCH_PARTS)
+        .flat_map(|part| operands.iter().map(move |value| Step::Prefetch { value: *value, part }))
+        .collect();
+    let works = |step: &Step| matches!(step, Step::Apply { .. } | Step::Accumulate { .. });
+    let last_load = body.iter().rposition(|step| matches!(step, Step::Load { .. })).unwrap_or(0);
+    let mut left = body[last_load..].iter().filter(|step| works(step)).count();
+    let steps = std::mem::take(body);
+    for (index, step) in steps.into_iter().enumerate() {
+        let works = works(&step) && index >= last_load;
+        body.push(step);
+        if works {
+            body.extend(pending.drain(..pending.len().div_ceil(left)));
+            left -= 1;
+        }
+    }
 }
 
 fn empty(shape: Shape, addresses: Vec<Address>) -> Program {

@@ -99,6 +99,7 @@ unsafe fn run_steps(steps: &[Step], tile: &mut Tile) {
                     let extent = tile.extent(class);
                     apply(op, &Operands { out: tile.views[out], args, dtype, to, extent });
                 }
+                Step::Prefetch { value, part } => transfer::prefetch_next(tile, value, part),
                 Step::Accumulate { out, arg, fold } => reduce::accumulate(tile, out, arg, fold),
                 Step::FoldLanes { out, fold } => reduce::fold_lanes(tile, out, fold),
                 Step::AccumulateRows { out, arg, fold } => reduce::accumulate_rows(tile, out, arg, fold),

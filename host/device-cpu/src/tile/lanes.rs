@@ -57,7 +57,7 @@ pub unsafe fn unary<A: Copy, R: Copy + Default>(
             let out = out.ptr.cast::<R>().offset(row * out.row_step);
             let a_row = a.ptr.cast::<A>().offset(row * a.row_step);
             for group in 0..groups {
-                let x = load(a_row.add(group * LANES & a.mask));
+                let x = load(a_row.add((group * LANES) & a.mask));
                 let mut result = [R::default(); LANES];
                 for lane in 0..LANES {
                     result[lane] = f(x[lane]);
@@ -85,8 +85,8 @@ pub unsafe fn binary<A: Copy, R: Copy + Default>(
             let a_row = a.ptr.cast::<A>().offset(row * a.row_step);
             let b_row = b.ptr.cast::<A>().offset(row * b.row_step);
             for group in 0..groups {
-                let x = load(a_row.add(group * LANES & a.mask));
-                let y = load(b_row.add(group * LANES & b.mask));
+                let x = load(a_row.add((group * LANES) & a.mask));
+                let y = load(b_row.add((group * LANES) & b.mask));
                 let mut result = [R::default(); LANES];
                 for lane in 0..LANES {
                     result[lane] = f(x[lane], y[lane]);
@@ -112,9 +112,9 @@ pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize,
             let yes_row = yes.ptr.offset(row * yes.row_step);
             let no_row = no.ptr.offset(row * no.row_step);
             for group in 0..groups {
-                let holds = load(condition_row.add(group * LANES & condition.mask));
-                let x = load(yes_row.add(group * LANES & yes.mask));
-                let y = load(no_row.add(group * LANES & no.mask));
+                let holds = load(condition_row.add((group * LANES) & condition.mask));
+                let x = load(yes_row.add((group * LANES) & yes.mask));
+                let y = load(no_row.add((group * LANES) & no.mask));
                 let mut result = [0; LANES];
                 for lane in 0..LANES {
                     result[lane] = if holds[lane] != 0 { x[lane] } else { y[lane] };

@@ -63,12 +63,12 @@ unsafe fn accumulate_rows_at<const ROWS: usize>(
         }
         for group in 0..full {
             for (index, lanes) in lanes.iter_mut().enumerate() {
-                *lanes = map2(*lanes, load(row_at(index).add(group * LANES & arg.mask)), f);
+                *lanes = map2(*lanes, load(row_at(index).add((group * LANES) & arg.mask)), f);
             }
         }
         if rest > 0 {
             for (index, lanes) in lanes.iter_mut().enumerate() {
-                let mut last = load(row_at(index).add(full * LANES & arg.mask));
+                let mut last = load(row_at(index).add((full * LANES) & arg.mask));
                 last[rest..].copy_from_slice(&identity[rest..]);
                 *lanes = map2(*lanes, last, f);
             }
@@ -130,7 +130,7 @@ unsafe fn accumulate_rows_by(tile: &Tile, out: usize, arg: usize, fold: Fold, f:
         // SAFETY: the caller's; registers are padded to whole groups.
         unsafe {
             let out = out.ptr.cast::<f32>().add(group * LANES);
-            let column = arg.ptr.cast::<f32>().add(group * LANES & arg.mask);
+            let column = arg.ptr.cast::<f32>().add((group * LANES) & arg.mask);
             let mut total = if tile.first { [fold.identity(); LANES] } else { load(out) };
             for row in 0..tile.rows as isize {
                 total = map2(total, load(column.offset(row * arg.row_step)), &f);

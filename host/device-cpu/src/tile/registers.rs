@@ -41,13 +41,13 @@ fn output(step: &Step) -> Option<ValueId> {
         | Step::Accumulate { out, .. }
         | Step::FoldLanes { out, .. }
         | Step::AccumulateRows { out, .. } => Some(*out),
-        Step::Store { .. } => None,
+        Step::Store { .. } | Step::Prefetch { .. } => None,
     }
 }
 
 fn arguments(step: &Step) -> [Option<ValueId>; 3] {
     match step {
-        Step::Load { .. } | Step::Iota { .. } => [None; 3],
+        Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } => [None; 3],
         Step::Gather { index, .. } => [Some(*index), None, None],
         Step::Apply { args, .. } => args.map(Some),
         Step::Accumulate { arg, .. } | Step::AccumulateRows { arg, .. } => [Some(*arg), None, None],

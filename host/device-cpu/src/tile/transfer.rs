@@ -3,7 +3,7 @@
 use ops::DType;
 
 use super::lanes::{load, store};
-use super::program::{Class, LANES, Tile, View};
+use super::program::{Class, LANES, PREFETCH_PARTS, Tile, View};
 use super::shape::{Address, at_index};
 
 /// Part of a tile that one base and two strides describe.
@@ -97,7 +97,7 @@ pub unsafe fn load_tile(
         tile.row % extent + points(tile, class).0 <= extent
     };
     let is_register = class.by_column() && at.column == 1 && shape.runs.is_empty() && has_one_patch;
-    if in_place && is_register && tile.columns % LANES == 0 {
+    if in_place && is_register && tile.columns.is_multiple_of(LANES) {
         let start = at.base(shape, tile.plane, tile.row) + tile.column as i64;
         let row_step = if class.by_row() { at.rows[at.rows.len() - 1] as isize } else { 0 };
         return View { ptr: memory.wrapping_offset(start as isize), row_step, mask: usize::MAX };
@@ -117,6 +117,34 @@ pub unsafe fn load_tile(
         }
     });
     home
+}
+
+/// Asks for a part of the same operand of the next tile, if this tile reads it in place.
+#[inline(always)]
+pub fn prefetch_next(tile: &Tile, value: usize, part: usize) {
+    let view = tile.views[value];
+    if view.ptr == tile.home(value).ptr {
+        return;
+    }
+    let (rows, groups) = tile.extent(Class::Element);
+    let step = if tile.program.shape.row_count() == 1 {
+        tile.columns as isize
+    } else {
+        rows as isize * view.row_step
+    };
+    let each = (rows * groups).div_ceil(PREFETCH_PARTS);
+    for index in part * each..(rows * groups).min((part + 1) * each) {
+        let (row, group) = if rows == 1 { (0, index) } else { (index / groups, index % groups) };
+        let next = view.ptr.wrapping_offset(row as isize * view.row_step + step).wrapping_add(group * LANES);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = next;
+    }
 }
 
 /// Copies `rows` x `columns` elements from one pair of strides to another, in the order that suits the memory.
