@@ -29,16 +29,12 @@ pub fn first_bad<'f>(
     interp::watch(&graph, &inputs, &mut states, |id, value| {
         let bad = |number: &f64| !number.is_finite() || number.abs() > f64::from(f32::MAX);
         // A mask holds -1e30 and the like on purpose; only what left the range of f32 counts.
-        if found.is_none() && value.ty.dtype.is_float() && graph.node(id).op != Op::Const {
-            if let Some(index) = value.data.iter().position(bad) {
-                let scope = graph.scope_path(id);
-                let scope = if scope.is_empty() { "top level" } else { scope };
-                found = Some(format!(
-                    "{} in {scope}, element {index} = {:e}",
-                    graph.describe(id),
-                    value.data[index]
-                ));
-            }
+        let candidate = found.is_none() && value.ty.dtype.is_float() && graph.node(id).op != Op::Const;
+        if let Some(index) = value.data.iter().position(bad).filter(|_| candidate) {
+            let scope = graph.scope_path(id);
+            let scope = if scope.is_empty() { "top level" } else { scope };
+            found =
+                Some(format!("{} in {scope}, element {index} = {:e}", graph.describe(id), value.data[index]));
         }
     });
     Ok(found.unwrap_or_else(|| "none in double precision: rounding or the device made it".into()))
