@@ -22,7 +22,7 @@ pub enum Command {
     Plugins(PluginsCommand),
     /// What a run would be configured with.
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(Box<ConfigCommand>),
     /// What this machine offers and what is missing.
     Doctor,
 }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(*arguments),
         Command::Plugins(command) => plugins::run(command),
-        Command::Config(command) => show::run(command),
+        Command::Config(command) => show::run(*command),
         Command::Doctor => doctor::run(),
     };
     match result {

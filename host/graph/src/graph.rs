@@ -67,6 +67,7 @@ pub struct Graph {
     /// Whether `emit` joins a chain of movements into one. Off while a graph is traced, on in passes.
     pub(crate) joins_movements: bool,
     scope_stack: Vec<ScopeId>,
+    scope_ids: HashMap<String, ScopeId>,
     shared: HashMap<Key, NodeId>,
 }
 
@@ -82,6 +83,7 @@ impl Default for Graph {
             errors: Vec::new(),
             joins_movements: false,
             scope_stack: vec![0],
+            scope_ids: HashMap::from([(String::new(), 0)]),
             shared: HashMap::new(),
         }
     }
@@ -141,11 +143,13 @@ impl Graph {
     }
 
     fn intern_scope(&mut self, path: &str) -> ScopeId {
-        let found = self.scopes.iter().rposition(|known| known == path);
-        found.unwrap_or_else(|| {
-            self.scopes.push(path.to_string());
-            self.scopes.len() - 1
-        }) as ScopeId
+        if let Some(id) = self.scope_ids.get(path) {
+            return *id;
+        }
+        let id = self.scopes.len() as ScopeId;
+        self.scopes.push(path.to_string());
+        self.scope_ids.insert(path.to_string(), id);
+        id
     }
 
     /// A value uploaded before each replay.
