@@ -12,6 +12,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::stage::Library;
 use crate::workspace::{Package, Workspace, cannot_start, cargo};
 use crate::{output, stage};
 
@@ -24,15 +25,6 @@ pub struct Built {
     pub binary: PathBuf,
     pub libraries: Vec<Library>,
 }
-
-/// The library of one plugin.
-#[derive(Debug, PartialEq)]
-pub struct Library {
-    /// Name of the package, which is also its folder under plugins/.
-    pub plugin: String,
-    pub path: PathBuf,
-}
-
 /// Builds, stages, and prints what was staged.
 pub fn command(workspace: &Workspace) -> Result<i32> {
     let built = build_and_stage(workspace, |plugin, copied| {

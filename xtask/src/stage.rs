@@ -8,15 +8,22 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::build::Library;
 use crate::files;
 
 const MANIFEST: &str = "manifest.json";
+
+/// The library of one plugin.
+#[derive(Debug, PartialEq)]
+pub struct Library {
+    /// Name of the package, which is also its folder under plugins/.
+    pub plugin: String,
+    pub path: PathBuf,
+}
 
 /// A plugin as it lies in the plugin folder.
 pub struct Plugin {

@@ -3,7 +3,8 @@
 mod banks;
 mod builder;
 mod programs;
+mod tracer;
 
 pub use banks::{Bank, Banks, Parameter};
-pub use builder::{Context, Scalar, Traced, Tracer};
 pub use programs::{Program, Programs, Shape};
+pub use tracer::{Context, Scalar, Traced, Tracer};

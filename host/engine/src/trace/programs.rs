@@ -10,7 +10,7 @@ use graph::{Builder, DType, Graph, NodeId, Op, Ty, Var};
 use plugin_api::abi::{GroupIds, LossIds, ModelObject_TO, OptimizerObject_TO};
 
 use super::banks::Banks;
-use super::builder::{Context, Scalar, Traced, Tracer, optional};
+use super::tracer::{Context, Scalar, Traced, Tracer, optional};
 use crate::Error;
 use crate::config::{Chosen, Resolved};
 use crate::plugins::Registry;
