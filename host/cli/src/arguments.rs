@@ -1,6 +1,7 @@
 //! The flag list. A test of the workspace freezes it.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use engine::config::Request;
@@ -69,16 +70,16 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Optimizer steps.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     steps: Option<u64>,
     /// Decides initial values, data order and draws.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// auto, cpu or interpreter (f64, slow, the oracle).
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Threads of the CPU device; 0 means all cores.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     threads: Option<usize>,
 }
 
@@ -95,6 +96,11 @@ pub struct RunArguments {
     /// Prints no progress lines.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// As `parse`, in the words of a person who mistyped a number.
+fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
+    text.parse().map_err(|_| "not a whole number from 0 up")
 }
 
 impl ConfigArguments {

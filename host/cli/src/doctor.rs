@@ -7,12 +7,15 @@ use engine::config::{self, DeviceName};
 use engine::machine::Machine;
 use engine::plugins::Registry;
 
+use crate::output;
+
 pub fn run() -> Result<ExitCode, Error> {
     let registry = Registry::discover();
     let mut problems = 0;
+    let mut text = String::new();
     let mut say = |good: bool, what: &str, detail: String| {
         problems += usize::from(!good);
-        println!("{} {what:<10} {detail}", if good { "ok  " } else { "MISS" });
+        text += &format!("{} {what:<10} {detail}\n", if good { "ok  " } else { "MISS" });
     };
     say(true, "host", format!("{} for {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH));
     let machine = Machine::load(DeviceName::Cpu, 0, &[])?;
@@ -28,5 +31,6 @@ pub fn run() -> Result<ExitCode, Error> {
     let folder = std::env::current_dir().map(|folder| folder.display().to_string()).unwrap_or_default();
     let writable = std::fs::metadata(".").is_ok_and(|metadata| !metadata.permissions().readonly());
     say(writable, "runs", format!("{folder}/runs is where run folders go"));
+    output::print(&text)?;
     Ok(if problems == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

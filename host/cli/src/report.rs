@@ -1,10 +1,12 @@
 //! What a run prints: a head, progress lines, a table, a sample, the next command.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::run::{Evaluation, Event, Started, Step, Summary};
+
+use crate::output;
 
 /// A line of its own at least this often where output is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -75,10 +77,9 @@ impl Progress {
     }
 }
 
-/// Writing to a closed pipe is no reason to stop training.
+/// An output that cannot be written is no reason to stop training.
 fn write(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = output::print(text);
 }
 
 fn print_lines(text: &str) {
@@ -114,6 +115,14 @@ fn head(run: &Started) -> String {
         run.tokens_per_step,
         run.seconds,
     )
+}
+
+/// The end of a run that the user stopped.
+pub fn stopped(folder: &Path, step: u64) {
+    print_lines(&format!(
+        "\nstopped and saved at step {step}; go on with\n  host run --resume {}",
+        folder.display()
+    ));
 }
 
 /// The end of a run.

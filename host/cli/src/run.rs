@@ -10,7 +10,7 @@ use engine::plugins::Registry;
 use engine::run::{Finished, prepare, prepare_resume, train};
 
 use crate::arguments::RunArguments;
-use crate::report;
+use crate::{output, report};
 
 /// Exit code of a run that the user stopped.
 const INTERRUPTED: u8 = 130;
@@ -40,10 +40,7 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
             Ok(ExitCode::SUCCESS)
         }
         Finished::Stopped { folder, step } => {
-            println!(
-                "\nstopped and saved at step {step}; go on with\n  host run --resume {}",
-                folder.display()
-            );
+            report::stopped(&folder, step);
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
@@ -57,7 +54,7 @@ fn stop_on_interrupt() -> Result<Arc<AtomicBool>, Error> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("\nstopping after this step; once more ends at once");
+        output::note("\nstopping after this step; once more ends at once");
     };
     ctrlc::set_handler(handler).map_err(|error| Error::said(format!("Ctrl-C cannot be handled: {error}")))?;
     Ok(stop)

@@ -7,13 +7,16 @@ use engine::config;
 use engine::plugins::Registry;
 
 use crate::arguments::ConfigCommand;
+use crate::output;
 
 pub fn run(command: ConfigCommand) -> Result<ExitCode, Error> {
     let ConfigCommand::Show(arguments) = command;
     let resolved = config::resolve(&arguments.request(), &Registry::discover())?;
+    let mut text = String::new();
     for (key, value, origin) in &resolved.origins {
-        println!("{key:<34} {:<14} {origin}", value.to_string());
+        text += &format!("{key:<34} {:<14} {origin}\n", value.to_string());
     }
-    println!("\npresets: {}", config::presets().join(", "));
+    text += &format!("\npresets: {}\n", config::presets().join(", "));
+    output::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

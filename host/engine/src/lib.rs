@@ -9,7 +9,6 @@
 pub mod config;
 mod error;
 mod files;
-
 pub mod machine;
 mod nearest;
 pub mod plugins;
@@ -17,3 +16,4 @@ pub mod run;
 pub mod trace;
 
 pub use error::Error;
+pub use nearest::suggest;
