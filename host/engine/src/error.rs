@@ -10,7 +10,7 @@ pub enum Error {
     /// A whole sentence: what, where, what to do.
     #[error("{0}")]
     Said(String),
-    #[error("{}: {source}; {hint}", path.display())]
+    #[error("{}: {}; {hint}", path.display(), reason(source))]
     File { path: PathBuf, source: std::io::Error, hint: &'static str },
     #[error(transparent)]
     Data(#[from] data::DataError),
@@ -18,18 +18,27 @@ pub enum Error {
     Compile(#[from] compiler::CompileError),
     #[error(transparent)]
     Device(#[from] plan::DeviceError),
-    #[error("the trace of {plan} failed:\n{}", list(errors))]
+    #[error("the trace of {plan} failed{}", first(errors))]
     Trace { plan: String, errors: Vec<GraphError> },
 }
 
-/// The first few errors; what follows them is mostly their consequence.
-fn list(errors: &[GraphError]) -> String {
-    const SHOWN: usize = 3;
-    let mut lines: Vec<String> = errors.iter().take(SHOWN).map(|error| format!("  {error}")).collect();
-    if errors.len() > SHOWN {
-        lines.push(format!("  and {} more", errors.len() - SHOWN));
+/// ` in scope: the first error`; what follows it is mostly its consequence.
+fn first(errors: &[GraphError]) -> String {
+    let first = errors.first().map(GraphError::to_string).unwrap_or_default();
+    let first = match first.strip_prefix("top level: ") {
+        Some(message) => format!(": {message}"),
+        None => format!(" in {first}"),
+    };
+    match errors.len() {
+        0 | 1 => first,
+        count => format!("{first} ({} more after it; HOST_LOG=engine=debug shows them)", count - 1),
     }
-    lines.join("\n")
+}
+
+/// What the system says, without its number and without the name of a file that only we know.
+fn reason(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
 impl Error {

@@ -8,7 +8,7 @@ use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::std_types::{RBox, RErr, ROk, RResult};
 use plugin_api::abi::{
     API_VERSION, AttentionObject_TO, ComponentEntry_Ref, HEADER_SYMBOL, LibHeader, MAGIC, ModelObject_TO,
-    OptimizerObject_TO, PluginError, PluginRoot_Ref,
+    OptimizerObject_TO, PluginError, PluginRoot_Ref, kind,
 };
 use plugin_api::{Dims, Fault, OP_SET_VERSION};
 
@@ -173,8 +173,9 @@ impl Component {
     }
 
     fn error(&self, message: &str, location: &str) -> Error {
-        let place = if location.is_empty() { String::new() } else { format!(" at {location}") };
-        Error::said(format!("plugin {}, {}: {message}{place}", self.plugin, self.name()))
+        let place = if location.is_empty() { String::new() } else { format!(" (at {location})") };
+        let kind = kind::NAMES.get(usize::from(self.kind())).copied().unwrap_or("component");
+        Error::said(format!("{kind} {} of plugin {}: {message}{place}", self.name(), self.plugin))
     }
 }
 

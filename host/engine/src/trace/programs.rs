@@ -119,12 +119,17 @@ impl Maker<'_> {
             component.outcome(self.model.train(builder, tokens.0, targets.0))
         });
         let Some(ids) = ids else { return (NodeId::POISON, None) };
+        let name = component.name();
         let token_losses = NodeId(ids.token_losses);
         let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
-        let checked = tracer.graph(|graph| check(graph, token_losses, &wanted, "the model's token losses"));
+        let checked = tracer
+            .graph(|graph| check(graph, token_losses, &wanted, &format!("the token losses of model {name}")));
         let auxiliary = optional(ids.auxiliary);
-        let auxiliary = auxiliary
-            .map(|id| tracer.graph(|graph| check(graph, id, &Ty::scalar(DType::F32), "the auxiliary loss")));
+        let auxiliary = auxiliary.map(|id| {
+            tracer.graph(|graph| {
+                check(graph, id, &Ty::scalar(DType::F32), &format!("the auxiliary loss of model {name}"))
+            })
+        });
         (checked, auxiliary)
     }
 
@@ -259,11 +264,10 @@ impl Maker<'_> {
                 component.outcome(self.optimizer.update(builder, ids))
             });
             let writes = tracer.take_writes();
+            let what = format!("the bank that optimizer {} returns", component.name());
             tracer.graph(|graph| {
                 let wanted = Ty::new(DType::F32, &[bank.elements]);
-                let new = new.map_or(NodeId::POISON, |new| {
-                    check(graph, NodeId(new), &wanted, "the optimizer's result")
-                });
+                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &wanted, &what));
                 for (state, value) in writes.into_iter().chain([(parameter, new)]) {
                     let guarded = Builder::with(graph, |b| {
                         let (old, value) = (b.var(state), b.var(value));
@@ -340,11 +344,9 @@ impl Maker<'_> {
             let (mut hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
             let known = |id: NodeId| id != NodeId::POISON && id.index() < graph.nodes.len();
             if !known(hidden) || !known(head) || graph.ty(hidden).rank() != 3 || graph.ty(head).rank() != 2 {
-                return graph.fail(
-                    None,
-                    "the model's forward pass returned no hidden[B, T, D] and head[V, D]",
-                    "",
-                );
+                let message =
+                    format!("model {} returned no hidden[B, T, D] and head[V, D]", component.name());
+                return graph.fail(None, message, "see Output in plugin-api");
             }
             if let Some(position) = position {
                 hidden = Builder::with(graph, |b| {

@@ -87,6 +87,7 @@ impl<'t> Tracer<'t> {
     pub fn finish(self, plan: &str) -> Result<Traced, Error> {
         let state = self.state.into_inner();
         if !state.graph.errors.is_empty() {
+            state.graph.errors.iter().for_each(|error| tracing::debug!("{error}"));
             return Err(Error::Trace { plan: plan.into(), errors: state.graph.errors });
         }
         let parameters = match state.parameters {
@@ -129,13 +130,13 @@ impl<'t> Tracer<'t> {
         let scope = self.state.borrow().graph.current_scope().to_string();
         let result = run(GraphBuilder_TO::from_ptr(RRef::new(self), TD_Opaque));
         let mut state = self.state.borrow_mut();
-        // A panic may have left scopes open.
-        while state.graph.current_scope() != scope {
-            state.graph.pop_scope();
-        }
+        // Recorded where it happened, inside the scopes that a panic leaves open.
         let value = result.map_err(|error| {
             state.graph.fail(None, error.to_string(), "");
         });
+        while state.graph.current_scope() != scope {
+            state.graph.pop_scope();
+        }
         state.plugins.pop();
         value.ok()
     }
