@@ -3,16 +3,43 @@
 use std::io::Write;
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use crate::Error;
 
 /// Writes a file so that a reader, a crash or a full disk never sees half of it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let hint = "nothing was changed; check free space and permissions";
+    write(path, bytes).map_err(Error::file(path, hint))
+}
+
+/// [`write_whole`] for callers with a hint of their own.
+pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file(path, hint))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::file(path, hint))?;
-    file.persist(path).map_err(|error| Error::file(path, hint)(error.error))?;
+    let mut file = shared(0o666).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// A folder beside its place, to be renamed into it when it is full.
+pub fn draft(parent: &Path) -> std::io::Result<TempDir> {
+    shared(0o777).prefix(".draft-").tempdir_in(parent)
+}
+
+/// Temporary files are private by default, but a run is not: permissions are those of the user's umask.
+#[cfg(unix)]
+fn shared(mode: u32) -> tempfile::Builder<'static, 'static> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut builder = tempfile::Builder::new();
+    builder.permissions(std::fs::Permissions::from_mode(mode));
+    builder
+}
+
+#[cfg(not(unix))]
+fn shared(_: u32) -> tempfile::Builder<'static, 'static> {
+    tempfile::Builder::new()
 }
 
 /// Hexadecimal SHA-256.

@@ -11,7 +11,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::files::{sha256, write_whole};
+use crate::files::{self, sha256, write_whole};
 use crate::machine::{Machine, states};
 use crate::trace::Programs;
 
@@ -60,8 +60,7 @@ pub fn save(
     machine: &Machine,
     progress: &Progress,
 ) -> Result<PathBuf, Error> {
-    let hint =
-        "the checkpoint was not written and the earlier ones are untouched; check free space and permissions";
+    let hint = "this checkpoint was not saved, earlier ones are whole; check free space and permissions";
     let parent = folder.join("checkpoints");
     std::fs::create_dir_all(&parent).map_err(Error::file(&parent, hint))?;
     let target = parent.join(format!("step-{:08}", progress.step));
@@ -84,12 +83,11 @@ pub fn save(
         .map_err(malformed)?;
     let bytes = safetensors::serialize(views, None).map_err(malformed)?;
 
-    let draft =
-        tempfile::Builder::new().prefix(".draft-").tempdir_in(&parent).map_err(Error::file(&parent, hint))?;
-    write_whole(&draft.path().join("state.safetensors"), &bytes)?;
+    let draft = files::draft(&parent).map_err(Error::file(&target, hint))?;
+    files::write(&draft.path().join("state.safetensors"), &bytes).map_err(Error::file(&target, hint))?;
     let progress = Progress { state_sha256: sha256(&bytes), ..progress.clone() };
     let json = serde_json::to_vec_pretty(&progress).map_err(|error| Error::said(error.to_string()))?;
-    write_whole(&draft.path().join("progress.json"), &json)?;
+    files::write(&draft.path().join("progress.json"), &json).map_err(Error::file(&target, hint))?;
     if target.exists() {
         std::fs::remove_dir_all(&target).map_err(Error::file(&target, hint))?;
     }
@@ -122,23 +120,22 @@ fn remove_old(parent: &Path, latest: &str) {
 pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) -> Result<Progress, Error> {
     let parent = folder.join("checkpoints");
     let latest = parent.join("latest");
-    let hint = "the run saved no checkpoint that can be resumed";
-    let name = std::fs::read_to_string(&latest).map_err(Error::file(&latest, hint))?;
+    let none = "the run saved no checkpoint to resume from; start it again with another --out";
+    let name = std::fs::read_to_string(&latest).map_err(Error::file(&latest, none))?;
     let checkpoint = parent.join(name.trim());
-    let read =
-        |file: &str| std::fs::read(checkpoint.join(file)).map_err(Error::file(&checkpoint.join(file), hint));
-    let damaged = |what: String| {
-        Error::said(format!(
-            "checkpoint {}: {what}; resume from another one by editing {}",
-            checkpoint.display(),
-            latest.display()
-        ))
+    let advice =
+        format!("write the name of a whole checkpoint into {} to resume from that", latest.display());
+    let damaged =
+        |what: String| Error::said(format!("checkpoint {}: {what}; {advice}", checkpoint.display()));
+    let read = |file: &str| {
+        std::fs::read(checkpoint.join(file))
+            .map_err(|error| damaged(format!("{file} cannot be read ({error})")))
     };
-    let progress: Progress =
-        serde_json::from_slice(&read("progress.json")?).map_err(|error| damaged(error.to_string()))?;
+    let progress: Progress = serde_json::from_slice(&read("progress.json")?)
+        .map_err(|error| damaged(format!("progress.json is damaged ({error})")))?;
     let bytes = read("state.safetensors")?;
     if sha256(&bytes) != progress.state_sha256 {
-        return Err(damaged("state.safetensors does not have the hash that was recorded".into()));
+        return Err(damaged("state.safetensors is damaged: it has not the hash in progress.json".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let mut banks: BTreeMap<String, Vec<(usize, Vec<f32>)>> = BTreeMap::new();

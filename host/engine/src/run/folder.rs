@@ -1,7 +1,7 @@
 //! The run folder: configuration, metrics, checkpoints, summary, sample.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 use crate::config::Resolved;
-use crate::files::write_whole;
+use crate::files::{self, write_whole};
 
 /// `summary.json`: what a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -57,13 +57,31 @@ impl Folder {
                 path.display()
             )));
         }
-        let config = toml::to_string_pretty(settings)
+        let mut settings = settings.clone();
+        if !settings.data.path.as_os_str().is_empty() {
+            // So that --resume finds it from any folder.
+            settings.data.path = std::path::absolute(&settings.data.path).unwrap_or(settings.data.path);
+        }
+        let config = toml::to_string_pretty(&settings)
             .map_err(|error| Error::said(format!("configuration: {error}")))?;
         let run = serde_json::to_vec_pretty(facts).map_err(|error| Error::said(error.to_string()))?;
-        let hint = "choose another --out; nothing was trained";
-        std::fs::create_dir_all(&path).map_err(Error::file(&path, hint))?;
-        write_whole(&path.join("config.toml"), config.as_bytes())?;
-        write_whole(&path.join("run.json"), &run)?;
+        let make = || {
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if parent.exists() && !parent.is_dir() {
+                // `create_dir_all` would call it a file that exists.
+                return Err(ErrorKind::NotADirectory.into());
+            }
+            std::fs::create_dir_all(parent)?;
+            let draft = files::draft(parent)?;
+            files::write(&draft.path().join("config.toml"), config.as_bytes())?;
+            files::write(&draft.path().join("run.json"), &run)?;
+            std::fs::rename(draft.path(), &path)?;
+            let _ = draft.keep();
+            Ok(())
+        };
+        make()
+            .map_err(Error::file(&path, "nothing was trained; choose another --out, or check free space"))?;
         Folder::open(&path)
     }
 
@@ -117,6 +135,22 @@ pub fn facts(resolved: &Resolved, data: &str, data_hash: Option<&str>, digest: &
         "data_blake3": data_hash,
         "plan_digest": digest,
     })
+}
+
+/// Refuses to go on with other text than the run began with.
+pub fn same_data(path: &Path, data_hash: Option<&str>) -> Result<(), Error> {
+    let file = path.join("run.json");
+    let hint = "without it the run cannot be resumed";
+    let text = std::fs::read_to_string(&file).map_err(Error::file(&file, hint))?;
+    let facts: Value = serde_json::from_str(&text)
+        .map_err(|error| Error::said(format!("{}: {error}; {hint}", file.display())))?;
+    if facts.get("data_blake3").and_then(Value::as_str) == data_hash {
+        return Ok(());
+    }
+    Err(Error::said(format!(
+        "the text has changed since {} began; put it back as it was, or start a new run with --out",
+        path.display()
+    )))
 }
 
 /// `runs/NAME-001`, or the first number that is free.

@@ -7,6 +7,7 @@ use data::{Dataset, StoryCorpus, StoryOptions, TextCorpus, Tokenizer};
 use plugin_api::Dims;
 
 use super::checkpoint::{self, Progress};
+use super::folder;
 use super::initial::bank_values;
 use crate::Error;
 use crate::config::{self, Request, Resolved, Settings, TokenizerName};
@@ -49,13 +50,12 @@ pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> 
     }
     let request = Request { files: vec![file], no_preset: true, ..request.clone() };
     let mut prepared = build(config::resolve(&request, registry)?, registry)?;
+    folder::same_data(folder, prepared.dataset.content_hash())?;
     let progress = checkpoint::load_latest(folder, &prepared.programs, &mut prepared.machine)?;
-    let steps = prepared.resolved.settings.train.steps;
-    if progress.step >= steps {
+    if progress.step >= prepared.resolved.settings.train.steps {
+        let (folder, step) = (folder.display(), progress.step);
         return Err(Error::said(format!(
-            "{} is complete at step {}; go on with --steps N above {steps}",
-            folder.display(),
-            progress.step
+            "{folder} is complete at step {step}; go on with --steps N above {step}"
         )));
     }
     prepared.progress = Some(progress);
@@ -67,6 +67,9 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
     let train = &settings.train;
     let dataset = open_data(settings)?;
     dataset.check_window(train.window)?;
+    // Here rather than after hours of training.
+    let unfit = |error| Error::said(format!("sample.prompt: {error}"));
+    dataset.tokenizer().encode(&settings.sample.prompt).map_err(unfit)?;
     let shape = Shape {
         batch: train.batch,
         window: train.window,

@@ -216,8 +216,8 @@ impl Run<'_> {
         };
         self.folder.metrics(&metrics)?;
         Err(Error::said(format!(
-            "the loss or its gradient was not finite in {PATIENCE} steps in a row (steps {} to {}); none of them was \
-             applied. First bad tensor: {bad}. Lower train.lr, or look at the metrics in {}",
+            "the loss or its gradient was not finite in {PATIENCE} steps in a row ({} to {}), none of which was applied: \
+             the first bad tensor is {bad}; lower train.lr, or look at metrics.jsonl in {}",
             step + 2 - PATIENCE,
             step + 1,
             self.folder.path.display()
