@@ -82,7 +82,14 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
         }
     }
     let name = |key: &str| {
-        figment.extract_inner::<String>(key).map_err(|_| Error::said(format!("{key} is not a string")))
+        let no_name = |_| {
+            let section = key.trim_end_matches(".name");
+            // `model = "transformer"` leaves no model.name to have an origin.
+            let at =
+                layers::origin(&figment, if figment.find_metadata(key).is_some() { key } else { section });
+            Error::said(format!("{key}: is no name in quotes, as in [{section}] name = \"...\" (from {at})"))
+        };
+        figment.extract_inner::<String>(key).map_err(no_name)
     };
     let components = [
         registry.find(Kind::Model, &name("model.name")?)?,
@@ -234,6 +241,9 @@ fn check_choice(
         let names: Vec<&str> = registry.components(kind).map(|(_, info)| info.name.as_str()).collect();
         if *key == component.name() {
             check::object(value, schema, &path, misfits);
+        } else if !value.is_object() {
+            let keys = names.into_iter().chain(["name"]);
+            misfits.push((path, format!("is no known key{}", crate::nearest::suggest(key, keys))));
         } else if !names.contains(&key.as_str()) {
             let advice = crate::nearest::suggest(key, names);
             misfits.push((path, format!("names no {} that is installed{advice}", kind.name())));

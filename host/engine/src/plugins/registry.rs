@@ -1,7 +1,7 @@
 //! Which components there are and where they are looked for.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use plugin_api::abi::kind;
@@ -48,7 +48,7 @@ impl Registry {
     pub fn discover() -> Registry {
         let mut folders: Vec<PathBuf> = Vec::new();
         if let Some(path) = std::env::var_os("HOST_PLUGIN_PATH") {
-            folders.extend(std::env::split_paths(&path));
+            folders.extend(std::env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()));
         }
         folders.extend(beside_executable("plugins"));
         Registry::of(folders)
@@ -56,9 +56,10 @@ impl Registry {
 
     pub fn of(folders: Vec<PathBuf>) -> Registry {
         let (mut plugins, mut rejected) = (Vec::new(), Vec::new());
-        let mut files: Vec<PathBuf> = folders.iter().flat_map(|folder| libraries(folder)).collect();
-        files.dedup();
-        for path in files {
+        // A folder may be named twice, by HOST_PLUGIN_PATH and as the host's own.
+        let mut seen = HashSet::new();
+        let files = folders.iter().flat_map(|folder| libraries(folder));
+        for path in files.filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()))) {
             match metadata::read(&path) {
                 Ok(info) => plugins.push(info),
                 Err(reason) => rejected.push((path, reason)),
@@ -91,14 +92,18 @@ impl Registry {
             [info] => info,
             [] => return Err(self.unknown(kind, name)),
             [first, second, ..] => {
+                let advice = if first.plugin == second.plugin {
+                    "take one of them out of the search path".to_string()
+                } else {
+                    format!("say {}/{short} or {}/{short}", first.plugin, second.plugin)
+                };
                 return Err(Error::said(format!(
-                    "two plugins have a component {short:?}: {} ({}) and {} ({}); say {}/{short} or {}/{short}",
+                    "two plugins have {} {short:?}: {} ({}) and {} ({}); {advice}",
+                    kind.name(),
                     first.plugin,
                     first.path.display(),
                     second.plugin,
                     second.path.display(),
-                    first.plugin,
-                    second.plugin
                 )));
             }
         };
