@@ -42,7 +42,7 @@ pub enum PluginsCommand {
 #[derive(Subcommand)]
 pub enum ConfigCommand {
     /// Every value, with where it came from.
-    Show(ConfigArguments),
+    Show(Box<ConfigArguments>),
 }
 
 /// What decides a configuration.

@@ -23,9 +23,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How names of unfinished folders begin.
+pub const DRAFT: &str = ".draft-";
+
 /// A folder beside its place, to be renamed into it when it is full.
 pub fn draft(parent: &Path) -> std::io::Result<TempDir> {
-    shared(0o777).prefix(".draft-").tempdir_in(parent)
+    shared(0o777).prefix(DRAFT).tempdir_in(parent)
 }
 
 /// Temporary files are private by default, but a run is not: permissions are those of the user's umask.

@@ -99,17 +99,16 @@ pub fn save(
     Ok(target)
 }
 
-/// Oldest first beyond the number that stays. A folder that cannot be removed is left.
+/// Oldest first beyond the number that stays, and drafts of a run that was killed. A folder that cannot be removed is left.
 fn remove_old(parent: &Path, latest: &str) {
     let Ok(entries) = std::fs::read_dir(parent) else { return };
-    let mut names: Vec<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| name.starts_with("step-") && name != latest)
-        .collect();
-    names.sort();
-    let excess = (names.len() + 1).saturating_sub(KEPT);
-    for name in names.into_iter().take(excess) {
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let (drafts, others): (Vec<String>, Vec<String>) = names.partition(|name| name.starts_with(files::DRAFT));
+    let mut saved: Vec<String> =
+        others.into_iter().filter(|name| name.starts_with("step-") && name != latest).collect();
+    saved.sort();
+    let excess = (saved.len() + 1).saturating_sub(KEPT);
+    for name in saved.into_iter().take(excess).chain(drafts) {
         if let Err(error) = std::fs::remove_dir_all(parent.join(&name)) {
             tracing::warn!("{name} was not removed: {error}");
         }

@@ -29,8 +29,11 @@ pub fn first_bad<'f>(
     interp::watch(&graph, &inputs, &mut states, |id, value| {
         let bad = |number: &f64| !number.is_finite() || number.abs() > f64::from(f32::MAX);
         // A mask holds -1e30 and the like on purpose; only what left the range of f32 counts.
-        let candidate = found.is_none() && value.ty.dtype.is_float() && graph.node(id).op != Op::Const;
-        if let Some(index) = value.data.iter().position(bad).filter(|_| candidate) {
+        if found.is_none()
+            && value.ty.dtype.is_float()
+            && graph.node(id).op != Op::Const
+            && let Some(index) = value.data.iter().position(bad)
+        {
             let scope = graph.scope_path(id);
             let scope = if scope.is_empty() { "top level" } else { scope };
             found =
