@@ -4,3 +4,6 @@
 
 pub mod programs;
 pub mod replay;
+mod sandbox;
+
+pub use sandbox::{Outcome, Run, SMALL, Sandbox, host, root, says};

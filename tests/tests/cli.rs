@@ -1,0 +1,177 @@
+//! The command line as people and scripts know it: its flags are frozen here, its other commands answer.
+
+use host_tests::{SMALL, Sandbox, host, says};
+
+/// A flag that is added, renamed or removed changes this list, and then docs/ too.
+const RUN_FLAGS: [&str; 16] = [
+    "--plugin <NAME>",
+    "--optim <NAME>",
+    "--attention <NAME>",
+    "--preset <NAME>",
+    "--config <FILE>",
+    "--set <KEY=VALUE>",
+    "--data <PATH>",
+    "--steps <N>",
+    "--seed <N>",
+    "--device <DEVICE>",
+    "--threads <N>",
+    "--out <DIR>",
+    "--resume <DIR>",
+    "--quiet",
+    "-h, --help",
+    "-V, --version",
+];
+
+/// Flags of a command's help, as it prints them.
+fn flags(help: &str) -> Vec<String> {
+    let lines = help.lines().map(str::trim).filter(|line| line.starts_with('-'));
+    lines.map(|line| line.split("  ").next().unwrap_or(line).to_string()).collect()
+}
+
+#[test]
+fn the_flags_are_frozen() {
+    let sandbox = Sandbox::new();
+    let help = |arguments: &[&str]| flags(&sandbox.host(arguments).succeeded().stdout);
+    assert_eq!(help(&["run", "--help"]), RUN_FLAGS[..15]);
+    assert_eq!(help(&["config", "show", "--help"]), [&RUN_FLAGS[..11], &["-h, --help"]].concat());
+    assert_eq!(help(&["--help"]), RUN_FLAGS[14..]);
+    for command in
+        [&["plugins", "--help"][..], &["plugins", "list", "--help"], &["plugins", "info", "--help"]]
+    {
+        assert_eq!(help(command), ["-h, --help"], "{command:?}");
+    }
+    let commands = sandbox.host(&["--help"]).stdout;
+    says(&commands, &["  run ", "  plugins ", "  config ", "  doctor "]);
+    says(&sandbox.host(&["--version"]).succeeded().stdout, &["host 0."]);
+}
+
+#[test]
+fn no_arguments_show_what_there_is() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.host(&[]);
+    assert_eq!(outcome.code, Some(2));
+    says(&outcome.stderr, &["Usage: host <COMMAND>", "run ", "doctor "]);
+}
+
+#[test]
+fn plugins_are_listed_without_running_them() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mine/libtext.so", "this is no library");
+    let library = format!("{}attention_full{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let bytes = std::fs::read(host().with_file_name("plugins").join(library)).expect("it is staged");
+    sandbox.write("mine/libcut.so", &bytes[..bytes.len() / 2]);
+    sandbox.write("mine/libempty.so", "");
+    let with_path = |arguments: &[&str]| {
+        let output = sandbox.command(host()).env("HOST_PLUGIN_PATH", "mine").args(arguments).output();
+        host_tests::Outcome::of(arguments, output.expect("the host starts"))
+    };
+    let list = with_path(&["plugins", "list"]).succeeded().stdout;
+    let line = |start: &str| {
+        list.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}: {list}"))
+    };
+    says(line("model "), &["transformer", "model-transformer 0.", "Decoder-only"]);
+    says(line("attention "), &["full", "attention-full 0."]);
+    says(line("optimizer "), &["adamw", "optim-adamw 0."]);
+    for file in ["libtext.so", "libcut.so", "libempty.so"] {
+        says(line(&format!("not usable: mine/{file}")), &["is not a library"]);
+    }
+
+    // The doctor calls them missing, and says so to scripts; a run does not mind them.
+    let doctor = with_path(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
+    says(&doctor.stdout, &["MISS plugin", "mine/libcut.so is not a library"]);
+    let run = [&["run", "--steps=1", "--out=run"][..], SMALL].concat();
+    with_path(&run).succeeded();
+}
+
+#[test]
+fn a_component_explains_its_options() {
+    let sandbox = Sandbox::new();
+    let info = sandbox.host(&["plugins", "info", "transformer"]).succeeded().stdout;
+    says(
+        &info,
+        &["model transformer (plugin model-transformer)", "d_model", "integer", "default 128", "Width D."],
+    );
+    says(&info, &["pre | post", "default \"pre\"", "true", "boolean"]);
+    let qualified = sandbox.host(&["plugins", "info", "optim-adamw/adamw"]).succeeded().stdout;
+    says(&qualified, &["optimizer adamw (plugin optim-adamw)", "beta1", "number", "default 0.9"]);
+}
+
+#[test]
+fn every_value_has_its_origin() {
+    let sandbox = Sandbox::new();
+    sandbox.write("my.toml", "# mine\n\n[train]\nlr = 1e-3\n\n[attention.full]\nheads = 8\n");
+    let arguments =
+        ["config", "show", "--config=my.toml", "--set=window=64", "--set", "optimizer.adamw.beta2=0.99"];
+    let text = sandbox.host(&[&arguments[..], &["--steps=7", "--data=text.txt"]].concat()).succeeded().stdout;
+    let line = |key: &str| {
+        let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+        found.unwrap_or_else(|| panic!("{key}: {text}"))
+    };
+    for (key, parts) in [
+        ("seed", ["1", "built in"]),
+        ("train.lr", ["0.001", "my.toml line 4"]),
+        ("attention.full.heads", ["8", "my.toml line 7"]),
+        ("train.window", ["64", "--set train.window"]),
+        ("optimizer.adamw.beta2", ["0.99", "--set optimizer.adamw.beta2"]),
+        ("optimizer.adamw.beta1", ["0.9", "plugin default"]),
+        ("train.steps", ["7", "--steps"]),
+        ("data.path", ["\"text.txt\"", "--data"]),
+    ] {
+        says(line(key), &parts);
+    }
+    // The line in the preset is the one that holds the key.
+    let (path, number) =
+        line("model.transformer.d_model").rsplit_once(" line ").expect("it comes from a file");
+    let path = path.split_whitespace().last().expect("a path");
+    assert!(path.ends_with("configs/tiny.toml"), "{path}");
+    let preset = std::fs::read_to_string(path).expect("the preset is staged");
+    let number: usize = number.trim().parse().expect("a number");
+    says(preset.lines().nth(number - 1).unwrap_or_default(), &["d_model", "128"]);
+}
+
+#[test]
+fn the_doctor_is_content_here() {
+    let sandbox = Sandbox::new();
+    let text = sandbox.host(&["doctor"]).succeeded().stdout;
+    says(
+        &text,
+        &["ok   host", "ok   cpu", "ok   plugins", "3 components", "ok   presets", "tiny", "ok   runs"],
+    );
+    assert!(!text.contains("MISS"), "{text}");
+}
+
+#[test]
+fn a_reader_may_leave_early() {
+    let sandbox = Sandbox::new();
+    for command in ["config show", "plugins list", "plugins info transformer", "doctor", "run --help"] {
+        // `exec` closes the pipe's end before the host writes to it.
+        let script = format!("{{ sleep 0.1; \"$0\" {command}; echo \"code $?\" >&2; }} | exec true");
+        let output = sandbox.command("sh").args(["-c", &script]).arg(host()).output().expect("sh starts");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "code 0\n", "{command}");
+    }
+    let run = [&["run", "--steps=3", "--out=run"][..], SMALL].concat().join(" ");
+    let script = format!("{{ sleep 0.1; \"$0\" {run}; echo \"code $?\" >&2; }} | exec true");
+    let output = sandbox.command("sh").args(["-c", &script]).arg(host()).output().expect("sh starts");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "code 0\n");
+    assert!(sandbox.path("run/summary.json").is_file(), "training goes on when nobody watches");
+}
+
+#[test]
+fn a_run_without_out_is_numbered() {
+    let sandbox = Sandbox::new();
+    for number in ["001", "002"] {
+        let text = sandbox.host(&[&["run", "--steps=1"][..], SMALL].concat()).succeeded().stdout;
+        let folder = format!("runs/transformer-adamw-{number}");
+        says(
+            &text,
+            &[
+                &format!("run folder  {folder}"),
+                &format!("host run --resume {folder}"),
+                "validation bits/byte",
+            ],
+        );
+        says(&text, &["floor", "unigram", "bigram", "tok/s", "arena", "peak memory", "sample"]);
+        assert!(sandbox.path(&folder).join("summary.json").is_file());
+    }
+}
