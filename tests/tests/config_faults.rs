@@ -56,6 +56,11 @@ fn a_value_of_the_wrong_type_or_range_names_key_and_flag() {
         ("--set=tied=1", ["model.transformer.tied", "1 is not true or false", "--set"]),
         ("--set=train.batch=0", ["train.batch", "0 is below 1, the smallest allowed", "--set train.batch"]),
         ("--set=batch=-1", ["train.batch", "-1 is below 1", "--set train.batch"]),
+        ("--set=window=1000000000000", ["train.window", "above 1000000, the largest", "--set train.window"]),
+        (
+            "--set=eval_windows=1000000000000",
+            ["train.eval_windows", "above 1000000", "--set train.eval_windows"],
+        ),
         ("--set=final_lr=2", ["train.final_lr", "2 is above 1, the largest allowed", "--set train.final_lr"]),
         ("--set=schedule=cosin", ["train.schedule", "did you mean cosine?", "--set train.schedule"]),
         ("--set=d_model=", ["model.transformer.d_model", "\"\" is not a whole number", "--set"]),

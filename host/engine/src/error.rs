@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use graph::GraphError;
+use plan::DeviceError;
 
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
@@ -16,10 +17,20 @@ pub enum Error {
     Data(#[from] data::DataError),
     #[error(transparent)]
     Compile(#[from] compiler::CompileError),
-    #[error(transparent)]
-    Device(#[from] plan::DeviceError),
+    #[error("{device}{remedy}", device = .0, remedy = remedy(.0))]
+    Device(#[from] DeviceError),
     #[error("the trace of {plan} failed{}", first(errors))]
     Trace { plan: String, errors: Vec<GraphError> },
+}
+
+/// What to do about a device that refuses; its other errors say enough.
+fn remedy(error: &DeviceError) -> &'static str {
+    match error {
+        DeviceError::OutOfMemory { .. } => {
+            "; lower train.batch and raise train.accumulate instead, or lower train.window or the model's size"
+        }
+        _ => "",
+    }
 }
 
 /// ` in scope: the first error`; what follows it is mostly its consequence.

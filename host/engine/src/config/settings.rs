@@ -60,13 +60,13 @@ pub struct Train {
     #[schemars(range(min = 1))]
     pub steps: u64,
     /// Windows in a micro-batch, B.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub batch: usize,
     /// Micro-batches of a step.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub accumulate: usize,
     /// Tokens of a window, T.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub window: usize,
     /// Peak learning rate.
     #[schemars(range(min = 0.0))]
@@ -86,7 +86,7 @@ pub struct Train {
     /// Steps between evaluations; 0 means only at the end.
     pub eval_every: u64,
     /// Most validation windows of an evaluation.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub eval_windows: usize,
     /// Steps between checkpoints; 0 means only at the end.
     pub save_every: u64,
@@ -111,6 +111,7 @@ pub struct Data {
 #[serde(default)]
 pub struct Sample {
     /// Tokens of the sample at the end of a run; 0 means none.
+    #[schemars(range(max = 1_000_000))]
     pub tokens: usize,
     /// 0 is greedy.
     #[schemars(range(min = 0.0))]
