@@ -87,7 +87,7 @@ fn a_mistake_in_a_file_names_file_and_line() {
         ("train = 3\n", ["train", "3 is not a table", "my.toml line 1"]),
         ("[model]\nnam = \"transformer\"\n", ["model.nam", "did you mean name?", "my.toml line 2"]),
         ("[model]\nname = 3\n", ["model.name", "no name in quotes", "my.toml line 2"]),
-        ("model = \"transformer\"\n", ["model.name", "no name in quotes", "my.toml line 1"]),
+        ("model = \"transformer\"\n", ["is not a table", "set model.name", "my.toml line 1"]),
         ("[optimizer.adam]\nbeta1 = 0.8\n", ["optimizer.adam", "did you mean adamw?", "my.toml line 1"]),
         ("[optimizer.adamw]\nbeta1 = 1.5\n", ["optimizer.adamw.beta1", "above 0.999999", "my.toml line 2"]),
     ] {
@@ -113,6 +113,14 @@ fn toml_that_does_not_parse_names_its_line() {
     says(&sandbox.refused(&["--config=my.toml"]), &["my.toml, line 3", "duplicate key"]);
     says(&sandbox.refused(&["--config=nowhere.toml"]), &["nowhere.toml", "no such file", "check the path"]);
     says(&sandbox.refused(&["--config=."]), &[".: is a directory", "check the path"]);
+}
+
+#[test]
+fn a_section_that_is_no_table_is_not_covered_up_by_a_flag() {
+    let sandbox = Sandbox::new();
+    sandbox.write("mine.toml", "seed = 2\ntrain = 3\n");
+    let sentence = sandbox.refused(&["--config=mine.toml", "--set=train.lr=0.1"]);
+    says(&sentence, &["mine.toml line 2", "train: 3 is not a table", "[train]"]);
 }
 
 #[test]

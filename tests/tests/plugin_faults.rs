@@ -114,18 +114,18 @@ fn a_loss_that_is_never_finite_stops_the_run_and_names_its_tensor() {
 #[test]
 fn a_step_that_is_not_finite_changes_nothing() {
     let sandbox = Sandbox::new();
-    let saved = |steps: &str, out: &str, accumulate: &str| {
-        run(&sandbox, &["--plugin=nan-loss", "--steps", steps, "--out", out, accumulate]).succeeded();
+    let saved = |model: &str, steps: &str, accumulate: &str| {
+        let out = &format!("{model}-{steps}-{accumulate}");
+        run(&sandbox, &["--plugin", model, "--steps", steps, "--out", out, accumulate]).succeeded();
         let run = Run::at(sandbox.path(out));
         assert_eq!(run.json("summary.json")["skipped_steps"].as_u64(), steps.parse().ok());
         run.json(&format!("checkpoints/{}/progress.json", run.checkpoints()[0]))["state_sha256"].clone()
     };
-    for accumulate in ["--set=accumulate=1", "--set=accumulate=3"] {
-        let (one, three) = (
-            saved("1", &format!("one{accumulate}"), accumulate),
-            saved("3", &format!("three{accumulate}"), accumulate),
-        );
-        assert_eq!(one, three, "parameters and moments are as before, {accumulate}");
+    for model in ["nan-loss", "infinite-auxiliary"] {
+        for accumulate in ["--set=accumulate=1", "--set=accumulate=3"] {
+            let (one, three) = (saved(model, "1", accumulate), saved(model, "3", accumulate));
+            assert_eq!(one, three, "parameters and moments are as before, {model} {accumulate}");
+        }
     }
 }
 

@@ -38,10 +38,23 @@ impl Provider for Flag {
 fn file_layer(figment: Figment, path: &Path, what: &str) -> Result<Figment, Error> {
     let hint = "check the path; it is relative to the current folder";
     let text = std::fs::read_to_string(path).map_err(Error::file(path, hint))?;
-    if let Err(error) = text.parse::<toml::Table>() {
+    let table = text.parse::<toml::Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-        let message = error.message();
-        return Err(Error::said(format!("{what} {}, line {line}: {message}", path.display())));
+        Error::said(format!("{what} {}, line {line}: {}", path.display(), error.message()))
+    })?;
+    // A later layer would cover a section that is no table, and nobody would see the mistake.
+    let sections = super::sections();
+    if let Some((key, value)) = table.iter().find(|(key, value)| !value.is_table() && sections.contains(key))
+    {
+        let line = line_of(path, key).unwrap_or(1);
+        let advice = match super::SECTIONS.contains(&key.as_str()) {
+            true => format!("to choose a {key}, set {key}.name"),
+            false => format!("write [{key}] and its keys below it"),
+        };
+        return Err(Error::said(format!(
+            "{key}: {value} is not a table; {advice} (from {} line {line})",
+            path.display()
+        )));
     }
     Ok(figment.merge(Toml::file_exact(path)))
 }

@@ -161,6 +161,14 @@ pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Erro
 
 const SECTIONS: [&str; 3] = ["model", "attention", "optimizer"];
 
+/// Keys of the tree that hold a table.
+fn sections() -> Vec<String> {
+    let root = host_schema();
+    let is_table =
+        |key: &&str| SECTIONS.contains(key) || !check::keys(&section_schema(&root, key)).is_empty();
+    check::keys(&root).into_iter().filter(is_table).map(str::to_string).collect()
+}
+
 fn host_schema() -> Value {
     schemars::schema_for!(Settings).to_value()
 }

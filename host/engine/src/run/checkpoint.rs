@@ -88,11 +88,18 @@ pub fn save(
     let progress = Progress { state_sha256: sha256(&bytes), ..progress.clone() };
     let json = serde_json::to_vec_pretty(&progress).map_err(|error| Error::said(error.to_string()))?;
     files::write(&draft.path().join("progress.json"), &json).map_err(Error::file(&target, hint))?;
+    // A checkpoint of the same step (a resumed run may write one) makes room and goes when the new one is there.
+    let replaced = parent.join(format!(".draft-replaced-{:08}", progress.step));
     if target.exists() {
-        std::fs::remove_dir_all(&target).map_err(Error::file(&target, hint))?;
+        std::fs::rename(&target, &replaced).map_err(Error::file(&target, hint))?;
     }
     std::fs::rename(draft.path(), &target).map_err(Error::file(&target, hint))?;
     let _ = draft.keep();
+    if replaced.exists()
+        && let Err(error) = std::fs::remove_dir_all(&replaced)
+    {
+        tracing::warn!("{} was not removed: {error}", replaced.display());
+    }
     let name = format!("step-{:08}", progress.step);
     write_whole(&parent.join("latest"), name.as_bytes())?;
     remove_old(&parent, &name);

@@ -68,7 +68,7 @@ pub fn train(
                 skipped_steps: 0,
                 seconds: 0.0,
                 state_sha256: String::new(),
-                plan_digest: digest,
+                plan_digest: digest.clone(),
             };
             (Folder::create(out, &prepared.resolved, &facts)?, progress)
         }
@@ -76,13 +76,17 @@ pub fn train(
     let mut run =
         Run { prepared: &mut prepared, folder, progress, validation, steady: (0.0, 0), bad_in_a_row: 0 };
     tell(Event::Started(run.describe(&data, started)));
-    let calls = run.steps(stop, started, tell)?;
-    let folder = run.folder.path.clone();
-    if run.progress.step < settings.train.steps {
-        run.save(tell)?;
-        return Ok(Finished::Stopped { folder, step: run.progress.step });
+    if run.progress.plan_digest != digest {
+        run.progress.plan_digest = digest;
+        let text = "the plans are not those of the run's earlier part, since a plugin, the host or the device \
+                    changed: from here on losses may differ in their last bits";
+        tell(Event::Warning(text.into()));
     }
+    let calls = run.steps(stop, started, tell)?;
     run.save(tell)?;
+    if run.progress.step < settings.train.steps {
+        return Ok(Finished::Stopped { folder: run.folder.path, step: run.progress.step });
+    }
     run.finish(calls)
 }
 

@@ -180,13 +180,13 @@ impl Maker<'_> {
     fn step(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
         let tracer = Tracer::new(self.context, Some(banks), true);
         let Backward { loss, gradients } = self.backward(&tracer, banks)?;
-        self.update(&tracer, banks, gradients, Some(loss));
+        self.update(&tracer, banks, gradients, loss);
         tracer.graph(|graph| graph.output("loss", loss));
         self.outputs(&tracer, reports);
         tracer.finish("step")
     }
 
-    /// Adds a micro-batch's gradient to the accumulators.
+    /// Adds a micro-batch's gradient and loss to the accumulators.
     fn accumulate(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
         let tracer = Tracer::new(self.context, Some(banks), true);
         let Backward { loss, gradients } = self.backward(&tracer, banks)?;
@@ -196,6 +196,9 @@ impl Maker<'_> {
                 let sum = graph.emit(Op::Add, &[state, gradient], &[], &[]);
                 graph.write(state, sum);
             }
+            let state = accumulated_loss(graph);
+            let sum = graph.emit(Op::Add, &[state, loss], &[], &[]);
+            graph.write(state, sum);
             graph.output("loss", loss);
         });
         self.outputs(&tracer, reports);
@@ -218,14 +221,21 @@ impl Maker<'_> {
                 })
                 .collect()
         });
-        self.update(&tracer, banks, gradients, None);
+        // One bad micro-batch leaves its mark in the sum, whatever its gradient was.
+        let loss = tracer.graph(|graph| {
+            let loss = accumulated_loss(graph);
+            let zero = graph.constant(0.0, DType::F32, &[]);
+            graph.write(loss, zero);
+            loss
+        });
+        self.update(&tracer, banks, gradients, loss);
         self.outputs(&tracer, reports);
         tracer.finish("apply")
     }
 
     /// Clips, updates every bank, and writes what changed if loss and gradient are finite.
-    fn update(&self, tracer: &Tracer<'_>, banks: &Banks, gradients: Vec<NodeId>, loss: Option<NodeId>) {
-        if gradients.contains(&NodeId::POISON) {
+    fn update(&self, tracer: &Tracer<'_>, banks: &Banks, gradients: Vec<NodeId>, loss: NodeId) {
+        if loss == NodeId::POISON || gradients.contains(&NodeId::POISON) {
             return;
         }
         let (norm, finite, factor) = tracer.graph(|graph| {
@@ -236,8 +246,7 @@ impl Maker<'_> {
                 });
                 let zero = b.constant(0.0, &Ty::scalar(DType::F32));
                 let norm = squares.fold(zero, |sum, square| sum + square).unary(Op::Sqrt);
-                let finite = is_finite(norm);
-                let finite = loss.map_or(finite, |loss| finite.binary(Op::And, is_finite(b.var(loss))));
+                let finite = is_finite(norm).binary(Op::And, is_finite(b.var(loss)));
                 let limit = norm.constant(self.shape.clip);
                 let factor = norm.constant(1.0).binary(Op::Min, limit / norm.plus(1e-6));
                 (norm.id, finite.id, factor.id)
@@ -364,6 +373,10 @@ impl Maker<'_> {
 
 fn accumulator(graph: &mut Graph, bank: &super::Bank) -> NodeId {
     graph.state(&format!("accumulated.{}", bank.role_name()), Ty::new(DType::F32, &[bank.elements]))
+}
+
+fn accumulated_loss(graph: &mut Graph) -> NodeId {
+    graph.state("accumulated.loss", Ty::scalar(DType::F32))
 }
 
 /// Poison, with an error, where a component returned something of another type.
