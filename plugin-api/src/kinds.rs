@@ -37,16 +37,16 @@ pub enum Init {
 /// Result of a forward pass: logits are `hidden head'`.
 #[derive(Clone, Copy)]
 pub struct Output<'c> {
-    /// [B, T, D], after the final norm.
+    /// `[B, T, D]`, after the final norm.
     pub hidden: Tensor<'c>,
-    /// [V, D]
+    /// `[V, D]`
     pub head: Tensor<'c>,
 }
 
 /// What training minimises: the mean of `token_losses` plus `auxiliary`.
 #[derive(Clone, Copy)]
 pub struct Loss<'c> {
-    /// [B, T], nats.
+    /// `[B, T]`, nats.
     pub token_losses: Tensor<'c>,
     /// One number.
     pub auxiliary: Option<Tensor<'c>>,
@@ -84,9 +84,9 @@ pub trait Attention {
 #[derive(Clone, Copy)]
 pub struct Group<'c> {
     pub role: Role,
-    /// [n]
+    /// `[n]`
     pub parameter: Tensor<'c>,
-    /// [n]
+    /// `[n]`
     pub gradient: Tensor<'c>,
 }
 

@@ -64,7 +64,7 @@ impl<'c> Cx<'c> {
         self.emit(Op::Rope, &[x, positions], &[], &[theta])
     }
 
-    /// -log softmax(hidden head')[target] per token, nats: `[B, T, D]`, `[V, D]`, `[B, T]` to `[B, T]`.
+    /// `-log softmax(hidden head')[target]` per token, nats: `[B, T, D]`, `[V, D]`, `[B, T]` to `[B, T]`.
     #[track_caller]
     pub fn linear_cross_entropy(
         &'c self,

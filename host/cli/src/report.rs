@@ -179,7 +179,7 @@ pub fn complete(
         lines.push(format!("\nsample (prompt in brackets)\n  [{}]{}", indent(prompt), indent(text)));
     }
     lines.push(format!("\nrun folder  {}", folder.display()));
-    lines.push("next        host run --resume DIR --steps N goes on; host plugins list shows what else there is to try".replace("DIR", &folder.display().to_string()));
+    lines.push(format!("next        host run --resume {} --steps {}", folder.display(), 2 * summary.steps));
     print_lines(&lines.join("\n"));
 }
 

@@ -42,7 +42,7 @@ macro_rules! op_table {
         /// An operation. The discriminant is its number in the ABI.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
-        pub enum Op { $(#[doc = $doc] $name = $code,)* }
+        pub enum Op { $(#[doc = concat!("```text\n", $doc, "\n```")] $name = $code,)* }
 
         impl Op {
             pub const ALL: &[Op] = &[$(Op::$name,)*];

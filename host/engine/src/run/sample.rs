@@ -7,7 +7,8 @@ use crate::config::Sample;
 use crate::machine::{Feed, Machine};
 use crate::trace::Shape;
 
-/// Text generated after `prompt`, without it. The model sees at most the last T tokens.
+/// Text generated after `prompt`, without it. The model sees at most the last T tokens, from the start of a line where
+/// one lies in reach: training windows start where texts do, and a context cut in mid-sentence is strange to it.
 pub fn generate(
     machine: &mut Machine,
     shape: Shape,
@@ -18,12 +19,13 @@ pub fn generate(
 ) -> Result<String, Error> {
     let plan = machine.plan("logits").ok_or_else(|| Error::said("there is no logits plan"))?;
     let mut stream = Stream::new(seed, "sample", 0);
+    let newline = tokenizer.encode("\n").ok().and_then(|ids| ids.first().copied());
     let mut ids: Vec<i32> = prompt.to_vec();
     if ids.is_empty() {
         return Err(Error::said("a sample needs a prompt of at least one token; set sample.prompt"));
     }
     for _ in 0..settings.tokens {
-        let seen = &ids[ids.len().saturating_sub(shape.window)..];
+        let seen = context(&ids, shape.window, newline);
         let mut tokens = vec![0; shape.window];
         tokens[..seen.len()].copy_from_slice(seen);
         let position = [seen.len() as i32 - 1];
@@ -35,6 +37,16 @@ pub fn generate(
         ids.push(draw(&outputs[0].1, settings.temperature, &mut stream));
     }
     Ok(tokenizer.decode(&ids[prompt.len()..]))
+}
+
+/// The last `window` ids at most, from the first line that starts among them (unless nothing follows it yet).
+fn context(ids: &[i32], window: usize, newline: Option<i32>) -> &[i32] {
+    if ids.len() <= window {
+        return ids;
+    }
+    let last = &ids[ids.len() - window..];
+    let line = last.iter().position(|id| Some(*id) == newline).map_or(0, |end| end + 1);
+    if line < last.len() { &last[line..] } else { last }
 }
 
 /// An id with probability softmax(logits / temperature); the highest at temperature 0.
@@ -54,4 +66,18 @@ fn draw(logits: &[f32], temperature: f64, stream: &mut Stream) -> i32 {
         }
     }
     best as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::context;
+
+    #[test]
+    fn a_context_starts_at_a_line_where_it_can() {
+        let newline = Some(0);
+        assert_eq!(context(&[1, 2, 3], 4, newline), [1, 2, 3]);
+        assert_eq!(context(&[9, 1, 2, 0, 3, 4], 5, newline), [3, 4]);
+        assert_eq!(context(&[9, 1, 2, 3, 4, 0], 5, newline), [1, 2, 3, 4, 0]);
+        assert_eq!(context(&[9, 1, 2, 3], 3, None), [1, 2, 3]);
+    }
 }
