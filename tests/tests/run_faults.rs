@@ -77,11 +77,18 @@ fn a_disk_that_fills_up_costs_only_the_checkpoint_being_saved() {
 fn a_run_larger_than_memory_is_refused() {
     let sandbox = Sandbox::new();
     let script = "ulimit -v 4000000; exec \"$0\" \"$@\"";
-    let words = ["run", "--steps=1", "--set=batch=4096", "--out=run"];
+    let words = ["run", "--steps=1", "--set=batch=1024", "--out=run"];
     let output = sandbox.command("sh").args(["-c", script]).arg(host()).args(words).output();
     let sentence = Outcome::of(&words, output.expect("sh starts")).failed();
     says(&sentence, &["could not allocate", "bytes", "lower train.batch", "train.accumulate"]);
     assert!(!sandbox.path("run").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_larger_than_the_machine_is_refused_before_it_is_tried() {
+    let sentence = Sandbox::new().refused(&["--set=batch=1000000"]);
+    says(&sentence, &["the run needs", "MiB are free", "lower train.batch", "train.accumulate"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod files;
 pub mod machine;
 mod nearest;
 pub mod plugins;
+mod resources;
 pub mod run;
 pub mod trace;
 

@@ -199,6 +199,17 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
         launches: set.plans.first().map_or(0, |plan| plan.launches.len()),
         plan_digest: set.digest(),
     };
+    // The device touches every page at once, so a run that does not fit would be killed instead of refused.
+    let needed = facts.arena_bytes as u64 + facts.state_bytes as u64;
+    if let Some(available) = crate::resources::available_bytes().filter(|available| needed > *available) {
+        let mib = |bytes: u64| bytes >> 20;
+        return Err(Error::said(format!(
+            "the run needs {} MiB of memory and {} MiB are free; lower train.batch and raise train.accumulate instead, \
+             or lower train.window or the model's size",
+            mib(needed),
+            mib(available)
+        )));
+    }
     device.load(set)?;
     Ok((Backend::Device(Box::new(device)), facts))
 }

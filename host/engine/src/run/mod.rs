@@ -6,7 +6,6 @@ mod folder;
 mod initial;
 mod nonfinite;
 mod prepare;
-mod resources;
 mod sample;
 mod schedule;
 mod train;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::checkpoint::{self, Progress};
 use super::evaluate::{Evaluation, evaluate};
 use super::folder::{self, Folder, Summary};
-use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, resources, sample};
+use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample};
 use crate::Error;
 use crate::machine::Feed;
 use crate::plugins;
@@ -252,7 +252,7 @@ impl Run<'_> {
             skipped_steps: self.progress.skipped_steps,
             tokens_per_second: tokens * self.steady.1 as f64 / self.steady.0.max(1e-9),
             arena_bytes: machine.facts.arena_bytes,
-            peak_rss_bytes: resources::peak_rss_bytes(),
+            peak_rss_bytes: crate::resources::peak_rss_bytes(),
             plan_digest: machine.facts.plan_digest.clone(),
             device: machine.facts.device.clone(),
             threads: machine.facts.threads,
