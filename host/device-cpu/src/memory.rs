@@ -51,11 +51,22 @@ impl Map {
         unsafe {
             libc::madvise(start.as_ptr().cast(), rounded, libc::MADV_HUGEPAGE);
         }
-        for offset in (0..bytes).step_by(PAGE) {
-            // SAFETY: offset < bytes <= rounded.
-            unsafe { start.add(offset).write_volatile(0) };
-        }
-        Ok(Map { mapping, mapped, start, bytes })
+        let map = Map { mapping, mapped, start, bytes };
+        map.touch();
+        Ok(map)
+    }
+
+    /// Writes to every page, from as many threads as there are cores: the faults are the larger part of a start.
+    fn touch(&self) {
+        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let share = self.bytes.div_ceil(threads).next_multiple_of(HUGE_PAGE);
+        std::thread::scope(|scope| {
+            for first in (0..self.bytes).step_by(share.max(HUGE_PAGE)) {
+                let last = self.bytes.min(first + share);
+                let map = Pages(self.start);
+                scope.spawn(move || map.touch(first..last));
+            }
+        });
     }
 
     pub fn start(&self) -> *mut u8 {
@@ -70,6 +81,21 @@ impl Map {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and `&mut self` excludes other users.
         unsafe { std::slice::from_raw_parts_mut(self.start(), self.bytes) }
+    }
+}
+
+/// Start of a map that is being touched.
+struct Pages(NonNull<u8>);
+
+// SAFETY: the threads that share a map while it is made touch disjoint ranges of it.
+unsafe impl Send for Pages {}
+
+impl Pages {
+    fn touch(&self, range: std::ops::Range<usize>) {
+        for offset in range.step_by(PAGE) {
+            // SAFETY: offset lies below the map's bytes, which its maker has mapped and shows to nobody yet.
+            unsafe { self.0.add(offset).write_volatile(0) };
+        }
     }
 }
 
