@@ -55,6 +55,12 @@ fn a_shape_error_names_layer_operands_and_line() {
 }
 
 #[test]
+fn an_attribute_that_an_op_does_not_have_is_refused() {
+    let sentence = refused(&["--attention=extra-attribute"]);
+    says(&sentence, &["layers.0.attention", "Neg takes at most 0 integer attributes, got 1", SOURCE]);
+}
+
+#[test]
 fn a_panic_is_a_sentence() {
     let sentence = refused(&["--attention=panics"]);
     says(

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use engine::Error;
 use engine::plugins::Registry;
-use engine::run::{Finished, prepare, prepare_resume, train};
+use engine::run::{Finished, prepare, prepare_resume, refuse_existing, train};
 
 use crate::arguments::RunArguments;
 use crate::{output, report};
@@ -20,12 +20,8 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let RunArguments { config, out, resume, quiet } = arguments;
     let registry = Registry::discover();
     let request = config.request();
-    if let Some(path) = out.as_deref().filter(|path| path.exists()) {
-        let path = path.display();
-        return Err(Error::said(format!(
-            "run folder {path} exists already; choose another --out, or go on with --resume {path}"
-        )));
-    }
+    // Before the work, not only when the folder is made.
+    out.as_deref().map_or(Ok(()), refuse_existing)?;
     let prepared = match &resume {
         Some(folder) => prepare_resume(folder, &request, &registry)?,
         None => prepare(&request, &registry)?,

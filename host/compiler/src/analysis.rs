@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use graph::attributes::{pairs, usizes};
 use graph::{Class, Graph, NodeId, Op};
 
 use crate::view::View;
@@ -159,17 +158,10 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
     for id in graph.ids() {
         let node = graph.node(id);
         let inner = || node.inputs.first().and_then(|input| sources[input.index()].clone());
-        let from = || graph.dims(node.inputs[0]);
         let source = match analysis.kind(id) {
             Kind::Free | Kind::Effect => None,
             Kind::View => inner().and_then(|Source { owner, view }| {
-                let view = match node.op {
-                    Op::Reshape => view.reshape(from(), &node.ty.dims)?,
-                    Op::Permute => view.permute(&usizes(&node.ints)),
-                    Op::Broadcast => view.broadcast(from(), &node.ty.dims),
-                    _ => view.slice(&pairs(&node.ints).iter().map(|range| range.0).collect::<Vec<_>>()),
-                };
-                Some(Source { owner, view })
+                view.moved(graph, node).map(|view| Source { owner, view })
             }),
             _ => Some(match (analysis.written.get(&id), placed.get(&id)) {
                 (Some(state), _) => Source { owner: *state, view: View::contiguous(&node.ty.dims) },

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use graph::attributes::{pairs, usizes};
+use graph::attributes::pairs;
 use graph::{Class, Graph, Node, NodeId, Op, live, rewrite};
 use plan::DeviceCaps;
 
@@ -100,10 +100,8 @@ impl Layout {
                 plain(graph, &[copy])
             }
             Op::Output => {
-                let root = root(graph, inputs[0]);
-                let computed = !matches!(graph.node(root).op, Op::Input | Op::State);
-                let ready =
-                    computed && self.is_contiguous(graph, inputs[0]) && graph.class(root) != Class::Leaf;
+                let computed = graph.class(root(graph, inputs[0])) != Class::Leaf;
+                let ready = computed && self.is_contiguous(graph, inputs[0]);
                 let x = if ready { inputs[0] } else { self.copy(graph, inputs[0]) };
                 plain(graph, &[x])
             }
@@ -128,17 +126,8 @@ impl Layout {
         }
         let node = graph.node(id);
         let movement = matches!(node.op, Op::Reshape | Op::Permute | Op::Broadcast | Op::Slice);
-        let inner = if movement { self.view(graph, node.inputs[0]) } else { View::contiguous(&node.ty.dims) };
-        let view = match node.op {
-            Op::Reshape => inner.reshape(graph.dims(node.inputs[0]), &node.ty.dims),
-            Op::Permute => Some(inner.permute(&usizes(&node.ints))),
-            Op::Broadcast => Some(inner.broadcast(graph.dims(node.inputs[0]), &node.ty.dims)),
-            Op::Slice => {
-                Some(inner.slice(&pairs(&node.ints).iter().map(|range| range.0).collect::<Vec<_>>()))
-            }
-            _ => Some(inner),
-        };
-        let view = view.unwrap_or_else(|| View::contiguous(&node.ty.dims));
+        let moved = movement.then(|| self.view(graph, node.inputs[0]).moved(graph, node)).flatten();
+        let view = moved.unwrap_or_else(|| View::contiguous(&node.ty.dims));
         self.views.insert(id, view.clone());
         view
     }

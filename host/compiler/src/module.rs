@@ -49,6 +49,12 @@ impl Module {
     }
 }
 
+/// Index of the cluster that each kernel node belongs to.
+pub fn cluster_of(clusters: &[Cluster]) -> HashMap<NodeId, usize> {
+    let members = clusters.iter().enumerate();
+    members.flat_map(|(index, cluster)| cluster.nodes.iter().map(move |node| (*node, index))).collect()
+}
+
 impl Cluster {
     /// Extents of a value that has one number per row.
     pub fn row_dims(&self) -> Vec<usize> {

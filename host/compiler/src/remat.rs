@@ -13,6 +13,7 @@ use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
 use crate::fuse::{self, is_stored};
+use crate::module::cluster_of;
 use crate::{Cluster, Module};
 
 /// Most operations of one clone. gelu's derivative needs 6.
@@ -35,10 +36,7 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
 type Clones = BTreeMap<NodeId, Vec<NodeId>>;
 
 fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
-    let mut cluster_of = HashMap::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        cluster.nodes.iter().for_each(|node| _ = cluster_of.insert(*node, index));
-    }
+    let cluster_of = cluster_of(clusters);
     let mut clones = Clones::new();
     for (index, cluster) in clusters.iter().enumerate() {
         for id in &cluster.nodes {
@@ -113,10 +111,7 @@ fn element_loads(
 
 /// The graph in which each reader outside gets its own copy of the slices it needs.
 fn with_clones(graph: &Graph, clusters: &[Cluster], clones: &Clones) -> Graph {
-    let mut cluster_of = HashMap::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        cluster.nodes.iter().for_each(|node| _ = cluster_of.insert(*node, index));
-    }
+    let cluster_of = cluster_of(clusters);
     // New ids of old nodes, and of their clones by cluster served.
     let mut new_ids: HashMap<NodeId, NodeId> = HashMap::new();
     let live = graph::live(graph);

@@ -11,6 +11,7 @@ use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
 use crate::fuse::{is_stored, singletons};
+use crate::module::cluster_of;
 use crate::{Cluster, Module};
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
@@ -48,10 +49,7 @@ pub fn buffers(
 }
 
 fn order(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Result<Vec<usize>, String> {
-    let mut cluster_of = HashMap::new();
-    for (index, cluster) in clusters.iter().enumerate() {
-        cluster.nodes.iter().for_each(|node| _ = cluster_of.insert(*node, index));
-    }
+    let cluster_of = cluster_of(clusters);
     let mut waits: Vec<BTreeSet<usize>> = Vec::with_capacity(clusters.len());
     let mut waiters: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); clusters.len()];
     let touched: Vec<_> = clusters.iter().map(|cluster| buffers(graph, analysis, cluster)).collect();

@@ -1,5 +1,8 @@
 //! Strided views of a buffer: what movements become.
 
+use graph::attributes::{pairs, usizes};
+use graph::{Graph, Node, Op};
+
 /// Element `offset + sum of strides[i] * index[i]` of a buffer. A stride of 0 repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -21,6 +24,17 @@ impl View {
     pub fn is_contiguous(&self, dims: &[usize]) -> bool {
         let plain = View::contiguous(dims).strides;
         (0..dims.len()).all(|axis| dims[axis] == 1 || self.strides[axis] == plain[axis])
+    }
+
+    /// What a movement makes of this view of its operand: None where strides cannot say it.
+    pub fn moved(&self, graph: &Graph, movement: &Node) -> Option<View> {
+        let (from, to) = (graph.dims(movement.inputs[0]), &movement.ty.dims);
+        match movement.op {
+            Op::Reshape => self.reshape(from, to),
+            Op::Permute => Some(self.permute(&usizes(&movement.ints))),
+            Op::Broadcast => Some(self.broadcast(from, to)),
+            _ => Some(self.slice(&pairs(&movement.ints).iter().map(|range| range.0).collect::<Vec<_>>())),
+        }
     }
 
     pub fn permute(&self, axes: &[usize]) -> View {

@@ -36,6 +36,17 @@ pub struct Summary {
     pub plugin_calls_while_training: u64,
 }
 
+/// A new run wants a new folder: nobody's results are written over.
+pub fn refuse_existing(path: &Path) -> Result<(), Error> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::said(format!(
+        "run folder {path} exists already; choose another --out, or go on with --resume {path}"
+    )))
+}
+
 /// An open run folder.
 pub struct Folder {
     pub path: PathBuf,
@@ -50,13 +61,7 @@ impl Folder {
             Some(path) => path.to_path_buf(),
             None => next_free(&format!("{}-{}", settings.model.short(), settings.optimizer.short())),
         };
-        if path.exists() {
-            return Err(Error::said(format!(
-                "run folder {} exists already; choose another --out, or go on with --resume {}",
-                path.display(),
-                path.display()
-            )));
-        }
+        refuse_existing(&path)?;
         let mut settings = settings.clone();
         if !settings.data.path.as_os_str().is_empty() {
             // So that --resume finds it from any folder.

@@ -13,7 +13,7 @@ mod train;
 use std::path::PathBuf;
 
 pub use evaluate::{Evaluation, TagBits};
-pub use folder::Summary;
+pub use folder::{Summary, refuse_existing};
 pub use prepare::{Prepared, prepare, prepare_resume};
 pub use schedule::learning_rate;
 pub use train::{Finished, train};
