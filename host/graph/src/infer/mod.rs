@@ -1,5 +1,8 @@
 //! Type inference: one row per op, and the messages people see when operands do not fit.
 
+mod composite;
+mod elementwise;
+
 use ops::{Class, DType, MAX_RANK, Op};
 
 use crate::attributes::{DotAxes, pairs, usizes};
@@ -17,7 +20,7 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
     let ty = |index: usize| graph.ty(inputs[index]);
     let name = |index: usize| graph.describe(inputs[index]);
     match row.class {
-        Class::Elementwise => elementwise(graph, op, inputs, ints),
+        Class::Elementwise => elementwise::infer(graph, op, inputs, ints),
         Class::Reduce => {
             need_dtype(graph, inputs[0], DType::F32)?;
             let mut dims = ty(0).dims.clone();
@@ -112,68 +115,9 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 }
                 Err(fault(format!("{} holds {}, got {}", decl.name, decl.ty, name(0))))
             }
-            _ => composite(graph, op, inputs, floats),
+            _ => composite::infer(graph, op, inputs, floats),
         },
     }
-}
-
-fn elementwise(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {
-    let first = graph.ty(inputs[inputs.len() - 1]);
-    for id in inputs {
-        if graph.dims(*id) != first.dims {
-            let operands: Vec<String> = inputs.iter().map(|id| graph.describe(*id)).collect();
-            return Err(hinted(
-                format!("needs operands of one shape, got {}", operands.join(" and ")),
-                "axes of size 1 are repeated, others must agree",
-            ));
-        }
-    }
-    let wants = |allowed: &[DType], ids: &[NodeId]| {
-        let bad = ids.iter().find(|id| !allowed.contains(&graph.ty(**id).dtype));
-        match bad {
-            Some(id) => {
-                let names: Vec<&str> = allowed.iter().map(|dtype| dtype.name()).collect();
-                Err(hinted(
-                    format!("takes {}, got {}", names.join(" or "), graph.describe(*id)),
-                    "cast the operand explicitly",
-                ))
-            }
-            None if ids.windows(2).any(|pair| graph.ty(pair[0]).dtype != graph.ty(pair[1]).dtype) => {
-                let operands: Vec<String> = ids.iter().map(|id| graph.describe(*id)).collect();
-                Err(hinted(
-                    format!("needs one dtype, got {}", operands.join(" and ")),
-                    "nothing is promoted silently: cast one of them",
-                ))
-            }
-            None => Ok(graph.ty(ids[0]).dtype),
-        }
-    };
-    let numbers = [DType::F32, DType::I32, DType::U32];
-    let dtype = match op {
-        Op::Recip | Op::Sqrt | Op::Exp | Op::Log | Op::Sin | Op::Cos | Op::Tanh | Op::Erf | Op::Floor => {
-            wants(&[DType::F32], inputs)?
-        }
-        Op::Neg => wants(&[DType::F32, DType::I32], inputs)?,
-        Op::Copy => first.dtype,
-        Op::Cast | Op::Bitcast => {
-            let code = ints.first().copied().unwrap_or(-1);
-            let to = DType::from_code(code).ok_or_else(|| fault(format!("knows no dtype number {code}")))?;
-            if op == Op::Bitcast && (to == DType::Bool || first.dtype == DType::Bool) {
-                return Err(fault("cannot read or make a bool".into()));
-            }
-            to
-        }
-        Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Max | Op::Min => wants(&numbers, inputs)?,
-        Op::Lt | Op::Eq => wants(&DType::ALL, inputs).map(|_| DType::Bool)?,
-        Op::And | Op::Or | Op::Xor => wants(&[DType::I32, DType::U32, DType::Bool], inputs)?,
-        Op::Shl | Op::Shr => wants(&[DType::U32], inputs)?,
-        Op::Select => {
-            need_dtype(graph, inputs[0], DType::Bool)?;
-            wants(&DType::ALL, &inputs[1..])?
-        }
-        other => return Err(fault(format!("has no row for {other}"))),
-    };
-    Ok(Ty::new(dtype, &first.dims))
 }
 
 fn leaf(op: Op, ints: &[i64], floats: &[f64]) -> Result<Ty, Fault> {
@@ -249,50 +193,6 @@ fn dot(graph: &Graph, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result
     }
     let pick = |ty: &Ty, axes: &[usize]| axes.iter().map(|axis| ty.dims[*axis]).collect::<Vec<_>>();
     rank_limit([pick(x, &axes.batch.0), pick(x, &axes.free.0), pick(y, &axes.free.1)].concat(), DType::F32)
-}
-
-fn composite(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result<Ty, Fault> {
-    let ty = |index: usize| graph.ty(inputs[index]);
-    let all = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
-    let expect =
-        |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", all()))) };
-    let floats_needed = usize::from(matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope | Op::Attention));
-    expect(floats.len() == floats_needed, "lacks an attribute")?;
-    need_dtype(graph, inputs[0], DType::F32)?;
-    let x = ty(0);
-    expect(x.rank() > 0, "needs at least one axis")?;
-    let last = *x.dims.last().unwrap_or(&0);
-    match op {
-        Op::Softmax => Ok(x.clone()),
-        Op::LayerNorm | Op::RmsNorm => {
-            let fits = inputs[1..].iter().all(|id| graph.ty(*id) == &Ty::new(DType::F32, &[last]));
-            expect(fits, "needs a gain (and bias) as long as the last axis")?;
-            Ok(x.clone())
-        }
-        Op::Rope => {
-            expect(x.rank() == 4 && last % 2 == 0, "rotates x[B, H, T, D] with an even D")?;
-            expect(ty(1) == &Ty::new(DType::I32, &x.dims[2..3]), "needs i32 positions[T]")?;
-            Ok(x.clone())
-        }
-        Op::Attention => {
-            let (k, v) = (ty(1), ty(2));
-            expect(x.rank() == 4 && k.rank() == 4 && k == v, "needs q[B, H, T, D] and k, v[B, G, T, D]")?;
-            let same = x.dims[0] == k.dims[0] && x.dims[2..] == k.dims[2..];
-            expect(
-                same && x.dims[1] % k.dims[1] == 0,
-                "needs q[B, H, T, D], k[B, G, T, D] with G dividing H",
-            )?;
-            Ok(x.clone())
-        }
-        Op::LinearCrossEntropy => {
-            let (w, targets) = (ty(1), ty(2));
-            need_dtype(graph, inputs[2], DType::I32)?;
-            expect(w.rank() == 2 && w.dims[1] == last, "contracts x[..., D] with w[V, D]")?;
-            expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
-            Ok(Ty::new(DType::F32, &targets.dims))
-        }
-        other => Err(fault(format!("has no inference row for {other}"))),
-    }
 }
 
 fn need_dtype(graph: &Graph, id: NodeId, dtype: DType) -> Result<(), Fault> {
