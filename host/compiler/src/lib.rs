@@ -15,6 +15,7 @@ mod remat;
 mod schedule;
 mod select;
 mod simplify;
+mod unroll;
 mod view;
 
 use graph::Graph;
@@ -44,6 +45,7 @@ pub struct Pass {
 /// The compiler, read top to bottom.
 pub const PASSES: &[Pass] = &[
     Pass { name: "select", optional: false, run: select::run },
+    Pass { name: "unroll", optional: false, run: unroll::run },
     Pass { name: "simplify", optional: true, run: simplify::run },
     Pass { name: "layout", optional: false, run: layout::run },
     Pass { name: "fuse", optional: true, run: fuse::run },

@@ -1,6 +1,6 @@
 //! Reading the integer attributes of the ops that have structure.
 
-use crate::Node;
+use crate::{Node, ScanOptions};
 
 /// Axes of a Dot, decoded. `batch`, `contract` pair axes of x with axes of y; `free` are the rest, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,78 @@ fn free_axes(rank: usize, batch: &[usize], contract: &[usize]) -> Option<Vec<usi
     Some((0..rank).filter(|axis| !taken[*axis]).collect())
 }
 
+/// A Scan, decoded. Operands are consts, carries and xs; inputs of the body are the index of the step, consts, carries
+/// and slices of xs; its outputs, and the results, are carries and ys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanShape {
+    pub body: usize,
+    pub length: usize,
+    pub carries: usize,
+    pub xs: usize,
+    pub options: ScanOptions,
+    /// Not 0 where its body computes again what another Scan has computed, on purpose: nothing in it is shared with
+    /// that one, only with Scans of the same number.
+    pub isolated: usize,
+}
+
+impl ScanShape {
+    pub fn decode(ints: &[i64]) -> Option<ScanShape> {
+        let [body, length, carries, xs, flags, isolated] = *ints else { return None };
+        let size = |value: i64| usize::try_from(value).ok();
+        (0..4).contains(&flags).then_some(())?;
+        Some(ScanShape {
+            body: size(body)?,
+            length: size(length)?,
+            carries: size(carries)?,
+            xs: size(xs)?,
+            options: ScanOptions { reverse: flags & 1 != 0, recompute: flags & 2 != 0 },
+            isolated: size(isolated)?,
+        })
+    }
+
+    pub fn encode(&self) -> Vec<i64> {
+        let flags = usize::from(self.options.reverse) | usize::from(self.options.recompute) << 1;
+        let all = [self.body, self.length, self.carries, self.xs, flags, self.isolated];
+        all.map(|value| value as i64).to_vec()
+    }
+
+    /// How many operands are consts.
+    pub fn consts(&self, operands: usize) -> usize {
+        operands.saturating_sub(self.carries + self.xs)
+    }
+}
+
+/// A When, decoded. Operands are the counter, consts and olds; inputs of the body are consts and olds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WhenShape {
+    pub body: usize,
+    pub period: usize,
+    pub offset: usize,
+    pub olds: usize,
+}
+
+impl WhenShape {
+    pub fn decode(ints: &[i64]) -> Option<WhenShape> {
+        let sizes: Vec<usize> = ints.iter().map(|value| usize::try_from(*value).ok()).collect::<Option<_>>()?;
+        let [body, period, offset, olds] = sizes[..] else { return None };
+        Some(WhenShape { body, period, offset, olds })
+    }
+
+    pub fn encode(&self) -> Vec<i64> {
+        [self.body, self.period, self.offset, self.olds].map(|value| value as i64).to_vec()
+    }
+
+    /// How many operands are consts; the counter is none of them.
+    pub fn consts(&self, operands: usize) -> usize {
+        operands.saturating_sub(1 + self.olds)
+    }
+
+    /// Whether the body runs at this value of the counter.
+    pub fn is_due(&self, counter: i64) -> bool {
+        counter.rem_euclid(self.period as i64) == self.offset as i64
+    }
+}
+
 /// Attributes as extents or axes.
 pub fn usizes(ints: &[i64]) -> Vec<usize> {
     ints.iter().map(|value| *value as usize).collect()
@@ -64,5 +136,15 @@ impl Node {
     /// Axes of a verified Dot.
     pub fn dot_axes(&self, rank_x: usize, rank_y: usize) -> DotAxes {
         DotAxes::decode(&self.ints, rank_x, rank_y).expect("inference accepted this Dot")
+    }
+
+    /// Shape of a verified Scan.
+    pub fn scan_shape(&self) -> ScanShape {
+        ScanShape::decode(&self.ints).expect("inference accepted this Scan")
+    }
+
+    /// Shape of a verified When.
+    pub fn when_shape(&self) -> WhenShape {
+        WhenShape::decode(&self.ints).expect("inference accepted this When")
     }
 }

@@ -48,9 +48,27 @@ pub fn fold(
             let joined = both.flat_map(|(outer, inner)| [(outer.0 + inner.0) as i64, outer.1 as i64]);
             Some(graph.emit(op, &inner.inputs, &joined.collect::<Vec<_>>(), &[]))
         }
+        Op::Slice if inner.op == Op::Concat => part_of(graph, &inner, ints),
         Op::Neg if inner.op == Op::Neg => Some(inner.inputs[0]),
         _ => elementwise_or_none(graph, op, inputs, ty),
     }
+}
+
+/// A slice that lies in one operand of a Concat, as a slice of that operand: the value of one step of a loop.
+fn part_of(graph: &mut Graph, concat: &crate::Node, ints: &[i64]) -> Option<NodeId> {
+    let axis = concat.ints[0] as usize;
+    let mut first = 0;
+    for part in &concat.inputs {
+        let extent = graph.dims(*part)[axis] as i64;
+        let (start, length) = (ints[2 * axis] - first, ints[2 * axis + 1]);
+        if start >= 0 && start + length <= extent {
+            let mut ranges = ints.to_vec();
+            ranges[2 * axis] = start;
+            return Some(graph.emit(Op::Slice, &[*part], &ranges, &[]));
+        }
+        first += extent;
+    }
+    None
 }
 
 fn elementwise_or_none(graph: &mut Graph, op: Op, inputs: &[NodeId], ty: &Ty) -> Option<NodeId> {

@@ -1,13 +1,16 @@
 //! Nodes and the graph that holds them.
 //!
 //! Invariants, checked by [`crate::verify`]: inputs precede their node; types agree with inference; no implicit
-//! promotion or broadcast; `Write` and `Output` are the only effects; each State is written at most once.
+//! promotion or broadcast; `Write` and `Output` are the only effects; each State is written at most once; the body of
+//! a region is a graph of its own that refers to nothing outside.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use ops::{Class, DType, Op};
 
+use crate::regions::Regions;
 use crate::{GraphError, Ty, fold, infer};
 
 /// Index of a node in its graph. The number plugins see.
@@ -41,6 +44,8 @@ pub struct Node {
     pub floats: Vec<f64>,
     pub ty: Ty,
     pub scope: ScopeId,
+    /// Nodes of different clone numbers are never shared: what is computed twice on purpose stays so.
+    pub clone: u32,
 }
 
 /// A named input, State or output.
@@ -50,7 +55,7 @@ pub struct Decl {
     pub ty: Ty,
 }
 
-type Key = (Op, Vec<NodeId>, Vec<i64>, Vec<u64>);
+type Key = (Op, Vec<NodeId>, Vec<i64>, Vec<u64>, u32);
 
 /// An append-only list of nodes with the names they refer to.
 #[derive(Clone, Debug)]
@@ -59,6 +64,8 @@ pub struct Graph {
     pub inputs: Vec<Decl>,
     pub states: Vec<Decl>,
     pub outputs: Vec<Decl>,
+    /// Bodies of Scan and When, which name theirs by index.
+    pub bodies: Vec<Arc<Graph>>,
     pub scopes: Vec<String>,
     /// Names of nodes for error messages: parameters, tokens.
     pub names: HashMap<NodeId, String>,
@@ -66,6 +73,10 @@ pub struct Graph {
     pub errors: Vec<GraphError>,
     /// Whether `emit` joins a chain of movements into one. Off while a graph is traced, on in passes.
     pub(crate) joins_movements: bool,
+    /// Which region each node was emitted in, and the regions still open.
+    pub(crate) regions: Regions,
+    /// Clone number of what is emitted now.
+    clone: u32,
     scope_stack: Vec<ScopeId>,
     scope_ids: HashMap<String, ScopeId>,
     shared: HashMap<Key, NodeId>,
@@ -78,10 +89,13 @@ impl Default for Graph {
             inputs: Vec::new(),
             states: Vec::new(),
             outputs: Vec::new(),
+            bodies: Vec::new(),
             scopes: vec![String::new()],
             names: HashMap::new(),
             errors: Vec::new(),
             joins_movements: false,
+            regions: Regions::default(),
+            clone: 0,
             scope_stack: vec![0],
             scope_ids: HashMap::from([(String::new(), 0)]),
             shared: HashMap::new(),
@@ -142,6 +156,14 @@ impl Graph {
         result
     }
 
+    /// Replaces the clone number for what `build` emits.
+    pub fn in_clone<R>(&mut self, number: u32, build: impl FnOnce(&mut Graph) -> R) -> R {
+        let outer = std::mem::replace(&mut self.clone, number);
+        let result = build(self);
+        self.clone = outer;
+        result
+    }
+
     fn intern_scope(&mut self, path: &str) -> ScopeId {
         if let Some(id) = self.scope_ids.get(path) {
             return *id;
@@ -187,6 +209,13 @@ impl Graph {
         self.emit(Op::Output, &[value], &[index], &[]);
     }
 
+    /// Appends an output of its own to a body.
+    pub(crate) fn add_output(&mut self, value: NodeId) {
+        let index = self.outputs.len();
+        self.outputs.push(Decl { name: index.to_string(), ty: self.ty(value).clone() });
+        self.emit(Op::Output, &[value], &[index as i64], &[]);
+    }
+
     /// One value in every element of `dims`.
     pub fn constant(&mut self, value: f64, dtype: DType, dims: &[usize]) -> NodeId {
         let ints: Vec<i64> =
@@ -202,6 +231,10 @@ impl Graph {
         }
         if let Some(bad) = inputs.iter().find(|id| id.index() >= self.nodes.len()) {
             return self.fail(Some(op), format!("got operand {bad}, which no emit returned"), "");
+        }
+        if let Some(closed) = inputs.iter().find(|id| !self.regions.sees(**id)) {
+            let message = format!("reads {}, which belongs to a region that has ended", self.describe(*closed));
+            return self.fail(Some(op), message, "return it from the body of the Scan or When");
         }
         let ty = match infer::infer(self, op, inputs, ints, floats) {
             Ok(ty) => ty,
@@ -236,16 +269,18 @@ impl Graph {
         NodeId::POISON
     }
 
-    fn push(&mut self, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64], ty: Ty) -> NodeId {
+    pub(crate) fn push(&mut self, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64], ty: Ty) -> NodeId {
         let bits = floats.iter().map(|value| value.to_bits()).collect();
-        let key = (op, inputs.to_vec(), ints.to_vec(), bits);
-        if let Some(&id) = self.shared.get(&key) {
+        let clone = if op.row().class == Class::Leaf { 0 } else { self.clone };
+        let key = (op, inputs.to_vec(), ints.to_vec(), bits, clone);
+        if let Some(&id) = self.shared.get(&key).filter(|id| self.regions.sees(**id)) {
             return id;
         }
         let id = NodeId(self.nodes.len() as u32);
         let scope = self.scope_id();
         let (inputs, ints, floats) = (inputs.to_vec(), ints.to_vec(), floats.to_vec());
-        self.nodes.push(Node { op, inputs, ints, floats, ty, scope });
+        self.nodes.push(Node { op, inputs, ints, floats, ty, scope, clone });
+        self.regions.note(op.row().class == Class::Leaf);
         self.shared.insert(key, id);
         id
     }

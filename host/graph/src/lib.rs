@@ -16,6 +16,7 @@ mod infer;
 pub mod interp;
 #[path = "graph.rs"]
 mod ir;
+mod regions;
 mod rewrite;
 mod text;
 mod ty;
@@ -28,7 +29,8 @@ pub use error::GraphError;
 pub use expand::{expand, expand_node};
 pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
 pub use ops::{Class, DType, Op};
-pub use rewrite::{live, rewrite};
+pub use regions::ScanOptions;
+pub use rewrite::{Rewritten, inline, live, rewrite, rewrite_regions};
 pub use text::parse;
 pub use ty::Ty;
 pub use var::{Builder, Var};

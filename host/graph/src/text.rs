@@ -8,9 +8,11 @@
 //! %1 = Sum(%0) [0, 1] {} : f32[1, 1] @layers.0
 //! ```
 //!
-//! Square brackets hold the integer attributes, braces the float ones, `@` the scope path.
+//! Square brackets hold the integer attributes, braces the float ones, `@` the scope path; a clone number follows the
+//! type as `~3`. Bodies of regions come first, each between `body 0 {` and `}`.
 
 use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
 
 use ops::{DType, Op};
 
@@ -23,12 +25,19 @@ impl Display for Graph {
                 writeln!(f, "{kind} {} {}", decl.name, decl.ty)?;
             }
         }
+        for (index, body) in self.bodies.iter().enumerate() {
+            write!(f, "body {index} {{\n{body}}}\n")?;
+        }
         for id in self.ids() {
             let node = self.node(id);
             let inputs: Vec<String> = node.inputs.iter().map(NodeId::to_string).collect();
             let floats: Vec<String> = node.floats.iter().map(|value| format!("{value:?}")).collect();
             write!(f, "{id} = {}({}) {:?} ", node.op, inputs.join(", "), node.ints)?;
-            writeln!(f, "{{{}}} : {} @{}", floats.join(", "), node.ty, self.scope_path(id))?;
+            write!(f, "{{{}}} : {} ", floats.join(", "), node.ty)?;
+            if node.clone != 0 {
+                write!(f, "~{} ", node.clone)?;
+            }
+            writeln!(f, "@{}", self.scope_path(id))?;
         }
         Ok(())
     }
@@ -36,12 +45,31 @@ impl Display for Graph {
 
 /// Reads what `Display` prints. The error names the line.
 pub fn parse(text: &str) -> Result<Graph, String> {
+    let mut lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    parse_block(&mut lines, 0)
+}
+
+/// Deepest nesting of bodies that is read.
+const MAX_DEPTH: usize = 64;
+
+/// Lines up to the end, or to the brace that closes a body at `depth`.
+fn parse_block<'t>(lines: &mut dyn Iterator<Item = (usize, &'t str)>, depth: usize) -> Result<Graph, String> {
     let mut graph = Graph::default();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        parse_line(&mut graph, line.trim())
-            .map_err(|reason| format!("line {}: {reason}: {line}", number + 1))?;
+    while let Some((number, line)) = lines.next() {
+        let at = |reason: String| format!("line {}: {reason}: {line}", number + 1);
+        if line == "}" && depth > 0 {
+            return Ok(graph);
+        }
+        if let Some(index) = line.strip_prefix("body ").and_then(|rest| rest.strip_suffix(" {")) {
+            if index != graph.bodies.len().to_string() || depth == MAX_DEPTH {
+                return Err(at(format!("expected body {}, at most {MAX_DEPTH} deep", graph.bodies.len())));
+            }
+            graph.bodies.push(Arc::new(parse_block(lines, depth + 1)?));
+            continue;
+        }
+        parse_line(&mut graph, line).map_err(at)?;
     }
-    Ok(graph)
+    if depth > 0 { Err("the last body is not closed".into()) } else { Ok(graph) }
 }
 
 fn parse_line(graph: &mut Graph, line: &str) -> Result<(), String> {
@@ -67,12 +95,16 @@ fn parse_node(graph: &mut Graph, line: &str) -> Result<(), String> {
     let (ints, rest) = rest.split_once("] {").ok_or("expected `] {`")?;
     let (floats, rest) = rest.split_once("} : ").ok_or("expected `} : `")?;
     let (ty, scope) = rest.split_once(" @").ok_or("expected ` @`")?;
+    let (ty, clone) = ty.split_once(" ~").unwrap_or((ty, "0"));
+    let clone = clone.parse().map_err(|_| format!("{clone:?} is not a clone number"))?;
     let op = Op::from_name(name).ok_or_else(|| format!("unknown op {name:?}"))?;
     let inputs = items(inputs, parse_id)?;
     let ints = items(ints, |item| item.parse::<i64>().map_err(|e| e.to_string()))?;
     let floats = items(floats, |item| item.parse::<f64>().map_err(|e| e.to_string()))?;
     let ty = parse_ty(ty)?;
-    let new = graph.in_scope(scope, |graph| graph.append(op, &inputs, &ints, &floats))?;
+    let new = graph.in_scope(scope, |graph| {
+        graph.in_clone(clone, |graph| graph.append(op, &inputs, &ints, &floats))
+    })?;
     if new != parse_id(id)? {
         return Err(format!("expected {new}"));
     }

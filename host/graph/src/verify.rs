@@ -6,6 +6,15 @@ use crate::{Graph, GraphError, Op, infer};
 
 /// Checks the invariants of [`Graph`]; the first one broken is the error.
 pub fn verify(graph: &Graph) -> Result<(), GraphError> {
+    for body in &graph.bodies {
+        verify(body)?;
+        let effect = body.ids().find(|id| matches!(body.node(*id).op, Op::State | Op::Write));
+        if let Some(id) = effect {
+            let (scope, op) = (body.scope_path(id).to_string(), Some(body.node(id).op));
+            let (message, hint) = ("stands in the body of a region".to_string(), String::new());
+            return Err(GraphError { scope, op, message, hint, location: String::new() });
+        }
+    }
     let mut written = HashSet::new();
     for id in graph.ids() {
         let node = graph.node(id);

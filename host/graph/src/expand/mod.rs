@@ -5,6 +5,8 @@ mod attention;
 mod loss;
 mod rope;
 
+use std::sync::Arc;
+
 use ops::{Class, Op};
 
 use attention::attention;
@@ -15,10 +17,14 @@ use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 
 /// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped.
 pub fn expand(graph: &Graph) -> Graph {
-    rewrite(graph, |graph, node, inputs| match node.op.row().class {
+    let mut expanded = rewrite(graph, |graph, node, inputs| match node.op.row().class {
         Class::Composite => expand_fully(graph, node.op, inputs, &node.floats),
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
-    })
+    });
+    for body in &mut expanded.bodies {
+        *body = Arc::new(expand(body));
+    }
+    expanded
 }
 
 /// A composite inside a decomposition is emitted as a composite; here it is taken apart as well.

@@ -2,6 +2,7 @@
 
 mod composite;
 mod elementwise;
+pub mod region;
 
 use ops::{Class, DType, MAX_RANK, Op};
 
@@ -103,7 +104,10 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 Ok(Ty::new(DType::F32, &[&[rows as usize], &x[ids.len()..]].concat()))
             }
             Op::Dot => dot(graph, inputs, ints, floats),
-            Op::StopGrad => Ok(ty(0).clone()),
+            Op::StopGrad | Op::Save => Ok(ty(0).clone()),
+            Op::Scan => region::scan(graph, inputs, ints),
+            Op::When => region::when(graph, inputs, ints),
+            Op::Result => region::result(graph, inputs, ints),
             Op::Write | Op::Output => {
                 let list = if op == Op::Write { &graph.states } else { &graph.outputs };
                 let index = ints.first().and_then(|index| usize::try_from(*index).ok());

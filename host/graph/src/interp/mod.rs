@@ -5,7 +5,10 @@
 
 mod dot;
 mod movement;
+mod region;
 mod scalar;
+
+use std::collections::HashMap;
 
 use ops::{Class, Op};
 
@@ -47,6 +50,7 @@ pub fn watch(
         }
     }
     let mut values: Vec<Option<Tensor>> = vec![None; graph.nodes.len()];
+    let mut results: HashMap<NodeId, Vec<Tensor>> = HashMap::new();
     let mut written: Vec<(usize, Tensor)> = Vec::new();
     let mut outputs: Vec<Option<Tensor>> = vec![None; graph.outputs.len()];
     for id in graph.ids() {
@@ -57,6 +61,16 @@ pub fn watch(
             Op::State => values[id.index()] = Some(states[slot()].clone()),
             Op::Write => written.push((slot(), operand(&values, node, 0).clone())),
             Op::Output => outputs[slot()] = Some(operand(&values, node, 0).clone()),
+            Op::Scan | Op::When => {
+                let operands: Vec<&Tensor> =
+                    (0..node.inputs.len()).map(|index| operand(&values, node, index)).collect();
+                let several = match node.op {
+                    Op::Scan => region::scan(graph, node, &operands),
+                    _ => region::when(graph, node, &operands),
+                };
+                results.insert(id, several);
+            }
+            Op::Result => values[id.index()] = Some(results[&node.inputs[0]][slot()].clone()),
             _ => values[id.index()] = Some(evaluate(&values, node)),
         }
         if let Some(value) = &values[id.index()] {
@@ -65,6 +79,7 @@ pub fn watch(
         for input in &node.inputs {
             if last_use[input.index()] == id.index() {
                 values[input.index()] = None;
+                results.remove(input);
             }
         }
     }
@@ -83,7 +98,7 @@ fn evaluate(values: &[Option<Tensor>], node: &Node) -> Tensor {
     let data = match node.op {
         Op::Const => vec![node.floats[0]; node.ty.elements()],
         Op::Iota => movement::iota(&node.ty, node.ints[0] as usize),
-        Op::Reshape | Op::StopGrad => x(0).data.clone(),
+        Op::Reshape | Op::StopGrad | Op::Save => x(0).data.clone(),
         Op::Permute => movement::permute(x(0), &usizes(&node.ints)),
         Op::Broadcast => movement::broadcast(x(0), &node.ty),
         Op::Slice => movement::slice(x(0), &node.ints, &node.ty),

@@ -36,7 +36,7 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Cos => one(-(ct * x(0).unary(Op::Sin))),
         Op::Tanh => one(ct - ct * y * y),
         Op::Erf => one(ct * (-(x(0) * x(0))).unary(Op::Exp).scale(2.0 / PI.sqrt())),
-        Op::Copy => one(ct),
+        Op::Copy | Op::Save => one(ct),
         Op::Cast if x(0).ty().dtype.is_float() && y.ty().dtype.is_float() => one(ct),
 
         Op::Add => two(ct, ct),
@@ -127,7 +127,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Const | Op::Iota | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
         Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
-        Op::Write | Op::Output => Rule::Missing,
+        // A region's cotangents come through its results; `differentiate` handles both.
+        Op::Write | Op::Output | Op::Scan | Op::When | Op::Result => Rule::Missing,
     }
 }
 

@@ -1,0 +1,208 @@
+//! Reverse mode from graph to graph: `grad` appends the cotangents of `wrt` to the same graph.
+//!
+//! The walk goes from the loss to lower node numbers, so every user of a node is done before the node. A region is
+//! reached through its Results: their cotangents are gathered until the walk comes to the region itself.
+
+mod scan;
+mod when;
+
+use std::collections::HashMap;
+
+use ops::Op;
+
+use crate::expand::expand_node;
+use crate::infer::region::result_types;
+use crate::vjp::{Rule, vjp};
+use crate::{Builder, Graph, Node, NodeId};
+
+/// One entry per `wrt`: its cotangent, or None where no path leads to it.
+pub type Cotangents = Vec<Option<NodeId>>;
+
+/// Derivative of the one-element `loss` with respect to each of `wrt`.
+///
+/// A missing rule on the way is recorded as an error that prints the path from the loss to the parameter.
+pub fn grad(graph: &mut Graph, loss: NodeId, wrt: &[NodeId]) -> Cotangents {
+    if loss == NodeId::POISON || wrt.contains(&NodeId::POISON) {
+        return wrt.iter().map(|_| Some(NodeId::POISON)).collect();
+    }
+    let ty = graph.ty(loss).clone();
+    if ty.elements() != 1 || !ty.dtype.is_float() {
+        let what = format!("takes the gradient of one f32 number, got {}", graph.describe(loss));
+        graph.fail(None, what, "sum or average the loss first");
+        return wrt.iter().map(|_| Some(NodeId::POISON)).collect();
+    }
+    let seed = graph.constant(1.0, ty.dtype, &ty.dims);
+    backward(graph, &[(loss, seed)], wrt, false)
+}
+
+/// Pulls cotangents `(node, cotangent)` back to each of `wrt`. Cotangents of one node are added in order: those given
+/// here, then those of its users, last user first. With `independent`, each of `wrt` is held as a variable of its own,
+/// as the operands of one op are; else what reaches one of them goes on to those it depends on.
+fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], independent: bool) -> Cotangents {
+    if seeds.iter().any(|(node, ct)| [*node, *ct].contains(&NodeId::POISON)) {
+        return vec![Some(NodeId::POISON); wrt.len()];
+    }
+    let Some(last) = seeds.iter().map(|(node, _)| *node).max() else { return vec![None; wrt.len()] };
+    let reaches = reachable(graph, last, wrt);
+    let mut found = Found::default();
+    seeds.iter().for_each(|(node, ct)| found.add(graph, *node, *ct));
+    for index in (0..=last.0).rev() {
+        let id = NodeId(index);
+        if !reaches[id.index()] || (independent && wrt.contains(&id)) {
+            continue;
+        }
+        let node = graph.node(id).clone();
+        let scope = graph.scope_path(id).to_string();
+        graph.in_scope(&scope, |graph| {
+            let results = match node.op {
+                Op::Result => {
+                    if let Some(ct) = found.of_node.get(&id) {
+                        found.of_result.insert((node.inputs[0], node.ints[0] as usize), *ct);
+                    }
+                    return;
+                }
+                Op::Scan | Op::When => {
+                    let cts = found.results(graph, id);
+                    if cts.iter().all(Option::is_none) {
+                        return;
+                    }
+                    let wanted: Vec<bool> = node.inputs.iter().map(|input| reaches[input.index()]).collect();
+                    match node.op {
+                        Op::Scan => scan::cotangents(graph, &node, &cts, &wanted),
+                        _ => when::cotangents(graph, &node, &cts, &wanted),
+                    }
+                }
+                _ => {
+                    let Some(ct) = found.of_node.get(&id).copied() else { return };
+                    of_node(graph, &node, id, ct, &reaches)
+                }
+            };
+            for (input, ct) in node.inputs.iter().zip(results) {
+                let Some(ct) = ct.filter(|_| reaches[input.index()]) else { continue };
+                if ct == NodeId::POISON && graph.errors.is_empty() {
+                    let path = path_to(graph, id, wrt, &reaches);
+                    let hint = "use stop_grad where no gradient is meant to pass";
+                    graph.fail(Some(node.op), format!("has no derivative rule; the path is {path}"), hint);
+                }
+                found.add(graph, *input, ct);
+            }
+        });
+    }
+    wrt.iter().map(|id| found.of_node.get(id).copied()).collect()
+}
+
+/// Cotangents of an op's operands from that of its only result.
+fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bool]) -> Cotangents {
+    let rule = Builder::with(graph, |b| match vjp(b, node, id, b.var(ct)) {
+        Rule::Cotangents(cts) => Some(cts.into_iter().map(|ct| ct.map(|ct| ct.id)).collect()),
+        Rule::Constant => Some(vec![None; node.inputs.len()]),
+        Rule::Decompose => None,
+        Rule::Missing => {
+            let poisoned = |input: &NodeId| reaches[input.index()].then_some(NodeId::POISON);
+            Some(node.inputs.iter().map(poisoned).collect())
+        }
+    });
+    rule.unwrap_or_else(|| {
+        let expanded = expand_node(graph, node);
+        once(&node.inputs, backward(graph, &[(expanded, ct)], &node.inputs, true))
+    })
+}
+
+/// An operand given twice gets its whole cotangent at its first place.
+fn once(operands: &[NodeId], cts: Cotangents) -> Cotangents {
+    let repeats = |index: usize| operands[..index].contains(&operands[index]);
+    cts.into_iter().enumerate().map(|(index, ct)| ct.filter(|_| !repeats(index))).collect()
+}
+
+/// Cotangents so far.
+#[derive(Default)]
+struct Found {
+    of_node: HashMap<NodeId, NodeId>,
+    /// By region and index of the result.
+    of_result: HashMap<(NodeId, usize), NodeId>,
+}
+
+impl Found {
+    fn add(&mut self, graph: &mut Graph, node: NodeId, ct: NodeId) {
+        let sum = match self.of_node.get(&node) {
+            Some(sum) => graph.emit(Op::Add, &[*sum, ct], &[], &[]),
+            None => ct,
+        };
+        self.of_node.insert(node, sum);
+    }
+
+    fn results(&self, graph: &Graph, region: NodeId) -> Cotangents {
+        let count = result_types(graph, region).len();
+        (0..count).map(|index| self.of_result.get(&(region, index)).copied()).collect()
+    }
+}
+
+/// Nodes up to `last` that depend on some of `wrt`.
+fn reachable(graph: &Graph, last: NodeId, wrt: &[NodeId]) -> Vec<bool> {
+    let mut reaches = vec![false; graph.nodes.len()];
+    for id in wrt {
+        reaches[id.index()] = true;
+    }
+    for index in 0..=last.0 {
+        let id = NodeId(index);
+        let node = graph.node(id);
+        if node.op != Op::StopGrad && node.inputs.iter().any(|input| reaches[input.index()]) {
+            reaches[id.index()] = true;
+        }
+    }
+    reaches
+}
+
+/// `Dot%9 in layers.0 <- wq f32[8, 8]`, for the message.
+fn path_to(graph: &Graph, from: NodeId, wrt: &[NodeId], reaches: &[bool]) -> String {
+    let mut path = vec![from];
+    while let Some(last) = path.last().copied().filter(|last| !wrt.contains(last)) {
+        let Some(next) = graph.node(last).inputs.iter().find(|input| reaches[input.index()]) else { break };
+        path.push(*next);
+    }
+    let steps = path.iter().map(|id| format!("{} in {}", graph.describe(*id), graph.scope_path(*id)));
+    steps.collect::<Vec<_>>().join(" <- ")
+}
+
+/// Which inputs of a body get a cotangent when the outputs in `seeded` have one; the body's own errors on the way.
+fn inputs_reached(body: &Graph, seeded: &[bool], active: &[bool]) -> Result<Vec<bool>, Vec<crate::GraphError>> {
+    let mut scratch = body.clone();
+    let inputs = input_nodes(body);
+    let seeds: Vec<(NodeId, NodeId)> = output_nodes(body)
+        .into_iter()
+        .zip(seeded)
+        .filter(|(_, seeded)| **seeded)
+        .map(|(node, _)| {
+            let ty = body.ty(node);
+            (node, scratch.constant(1.0, ty.dtype, &ty.dims))
+        })
+        .collect();
+    let wrt: Vec<NodeId> = inputs.iter().zip(active).filter_map(|(id, active)| id.filter(|_| *active)).collect();
+    let cts = backward(&mut scratch, &seeds, &wrt, true);
+    if !scratch.errors.is_empty() {
+        return Err(scratch.errors);
+    }
+    let reached = |id: &Option<NodeId>| {
+        let at = id.and_then(|id| wrt.iter().position(|other| *other == id));
+        at.is_some_and(|at| cts[at].is_some())
+    };
+    Ok(inputs.iter().map(reached).collect())
+}
+
+/// Input nodes of a body by index; None for one that it does not read.
+fn input_nodes(body: &Graph) -> Vec<Option<NodeId>> {
+    let mut nodes = vec![None; body.inputs.len()];
+    for id in body.ids().filter(|id| body.node(*id).op == Op::Input) {
+        nodes[body.node(id).ints[0] as usize] = Some(id);
+    }
+    nodes
+}
+
+/// What each output of a body reads.
+fn output_nodes(body: &Graph) -> Vec<NodeId> {
+    let mut nodes = vec![NodeId::POISON; body.outputs.len()];
+    for id in body.ids().filter(|id| body.node(*id).op == Op::Output) {
+        nodes[body.node(id).ints[0] as usize] = body.node(id).inputs[0];
+    }
+    nodes
+}
