@@ -11,10 +11,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use graph::{Class, Graph, NodeId, Op};
+use graph::{Graph, NodeId, Op};
 use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
+use crate::module::RECOMPUTED;
 use crate::view::View;
 use crate::{Cluster, Module};
 
@@ -59,11 +60,8 @@ fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluste
 }
 
 /// Which cluster a recomputed node serves (see `remat`).
-fn clone_number(graph: &Graph, id: NodeId) -> Option<i64> {
-    let node = graph.node(id);
-    let own = usize::from(matches!(node.op, Op::Cast | Op::Bitcast));
-    let clonable = node.op != Op::Copy && graph.class(id) == Class::Elementwise;
-    node.ints.get(own).copied().filter(|_| clonable)
+fn clone_number(graph: &Graph, id: NodeId) -> Option<u32> {
+    Some(graph.node(id).clone).filter(|clone| clone & RECOMPUTED != 0)
 }
 
 struct Fuser<'a> {

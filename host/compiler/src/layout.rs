@@ -11,6 +11,7 @@ use graph::{Class, Graph, Node, NodeId, Op, live, rewrite};
 use plan::DeviceCaps;
 
 use crate::Module;
+use crate::module::COPY;
 use crate::view::View;
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
@@ -56,7 +57,7 @@ struct Layout {
     views: HashMap<NodeId, View>,
     /// Nodes that are computed into a joint buffer already.
     placed: HashSet<NodeId>,
-    copies: i64,
+    copies: u32,
 }
 
 impl Layout {
@@ -112,7 +113,7 @@ impl Layout {
     /// A Copy that no other use shares: what it writes can be placed freely.
     fn copy(&mut self, graph: &mut Graph, x: NodeId) -> NodeId {
         self.copies += 1;
-        graph.emit(Op::Copy, &[x], &[self.copies], &[])
+        graph.in_clone(COPY | self.copies, |graph| graph.emit(Op::Copy, &[x], &[], &[]))
     }
 
     /// Constants and indices lie in no buffer; a view of one needs it written out. (Most such views fold.)

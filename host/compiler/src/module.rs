@@ -6,6 +6,11 @@ use std::fmt::{self, Display, Formatter};
 use graph::{Graph, NodeId};
 use plan::{Plan, Slot, StateLayout};
 
+/// Clone numbers with this bit belong to copies that `layout` placed; with [`RECOMPUTED`], to what `remat` computes
+/// again for the cluster in the lower bits. Those without belong to isolated regions.
+pub const COPY: u32 = 1 << 30;
+pub const RECOMPUTED: u32 = 1 << 31;
+
 /// State of a compilation. A field is filled by the pass that its doc names and read by later ones.
 #[derive(Debug)]
 pub struct Module {

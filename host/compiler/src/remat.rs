@@ -13,7 +13,7 @@ use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
 use crate::fuse::{self, is_stored};
-use crate::module::cluster_of;
+use crate::module::{RECOMPUTED, cluster_of};
 use crate::{Cluster, Module};
 
 /// Most operations of one clone. gelu's derivative needs 6.
@@ -150,8 +150,8 @@ fn clone_slice(
             .iter()
             .map(|input| cloned.get(input).copied().unwrap_or_else(|| new_ids[input]))
             .collect();
-        let ints = [&node.ints[..], &[served as i64 + 1]].concat();
-        last = result.emit(node.op, &inputs, &ints, &node.floats);
+        let clone = RECOMPUTED | served as u32;
+        last = result.in_clone(clone, |result| result.emit(node.op, &inputs, &node.ints, &node.floats));
         cloned.insert(*id, last);
     }
     last

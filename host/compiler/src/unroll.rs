@@ -13,13 +13,12 @@ use plan::DeviceCaps;
 use crate::Module;
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
-    if module.graph.bodies.is_empty() {
-        return Ok(());
-    }
     let source = &module.graph;
     let mut unroller = Unroller::default();
     let mut flat = rewrite_regions(source, |graph, node, inputs| match node.op {
         Op::Scan | Op::When => Rewritten::Many(unroller.region(graph, source, node, inputs, 0)),
+        // Cotangents exist by now; the value is all that is left of it.
+        Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
         _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
     });
     flat.bodies.clear();
@@ -35,7 +34,14 @@ struct Unroller {
 
 impl Unroller {
     /// Results of a region of `source` over `inputs` in `graph`.
-    fn region(&mut self, graph: &mut Graph, source: &Graph, node: &Node, inputs: &[NodeId], clone: u32) -> Vec<NodeId> {
+    fn region(
+        &mut self,
+        graph: &mut Graph,
+        source: &Graph,
+        node: &Node,
+        inputs: &[NodeId],
+        clone: u32,
+    ) -> Vec<NodeId> {
         match node.op {
             Op::Scan => self.scan(graph, source, node, inputs, clone),
             _ => self.when(graph, source, node, inputs, clone),
@@ -47,12 +53,20 @@ impl Unroller {
             let node = source.node(id);
             graph.in_clone(clone, |graph| match node.op {
                 Op::Scan | Op::When => Rewritten::Many(self.region(graph, source, node, inputs, clone)),
+                Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
                 _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
             })
         })
     }
 
-    fn scan(&mut self, graph: &mut Graph, source: &Graph, node: &Node, inputs: &[NodeId], clone: u32) -> Vec<NodeId> {
+    fn scan(
+        &mut self,
+        graph: &mut Graph,
+        source: &Graph,
+        node: &Node,
+        inputs: &[NodeId],
+        clone: u32,
+    ) -> Vec<NodeId> {
         let shape = node.scan_shape();
         let body = &source.bodies[shape.body];
         let clone = match shape.isolated {
@@ -82,25 +96,31 @@ impl Unroller {
         carries
     }
 
-    fn when(&mut self, graph: &mut Graph, source: &Graph, node: &Node, inputs: &[NodeId], clone: u32) -> Vec<NodeId> {
+    fn when(
+        &mut self,
+        graph: &mut Graph,
+        source: &Graph,
+        node: &Node,
+        inputs: &[NodeId],
+        clone: u32,
+    ) -> Vec<NodeId> {
         let shape = node.when_shape();
         let olds = &inputs[inputs.len() - shape.olds..];
-        let known = Some(graph.node(inputs[0])).filter(|counter| counter.op == Op::Const);
-        let due = known.map(|counter| shape.is_due(counter.floats[0] as i64));
-        match due {
-            Some(false) => return olds.to_vec(),
-            None if shape.period == 1 => {}
-            Some(true) => {}
-            None => {
-                let news = self.body(graph, &source.bodies[shape.body], &inputs[1..], clone);
-                return Builder::with(graph, |b| {
-                    let due = is_due(b.var(inputs[0]), shape.period, shape.offset);
-                    let pairs = news.iter().zip(olds).map(|(new, old)| (b.var(*new), b.var(*old)));
-                    pairs.map(|(new, old)| due.like(old).select(new, old).id).collect()
-                });
-            }
+        let counter = graph.node(inputs[0]);
+        let known = (counter.op == Op::Const).then(|| counter.floats[0]);
+        let known = known.map(|counter| shape.is_due(counter as i64));
+        if known == Some(false) {
+            return olds.to_vec();
         }
-        self.body(graph, &source.bodies[shape.body], &inputs[1..], clone)
+        let news = self.body(graph, &source.bodies[shape.body], &inputs[1..], clone);
+        if known == Some(true) || shape.period == 1 {
+            return news;
+        }
+        Builder::with(graph, |b| {
+            let due = is_due(b.var(inputs[0]), shape.period, shape.offset);
+            let pairs = news.iter().zip(olds).map(|(new, old)| (b.var(*new), b.var(*old)));
+            pairs.map(|(new, old)| due.like(old).select(new, old).id).collect()
+        })
     }
 }
 

@@ -102,7 +102,8 @@ pub struct WhenShape {
 
 impl WhenShape {
     pub fn decode(ints: &[i64]) -> Option<WhenShape> {
-        let sizes: Vec<usize> = ints.iter().map(|value| usize::try_from(*value).ok()).collect::<Option<_>>()?;
+        let sizes: Vec<usize> =
+            ints.iter().map(|value| usize::try_from(*value).ok()).collect::<Option<_>>()?;
         let [body, period, offset, olds] = sizes[..] else { return None };
         Some(WhenShape { body, period, offset, olds })
     }

@@ -233,7 +233,8 @@ impl Graph {
             return self.fail(Some(op), format!("got operand {bad}, which no emit returned"), "");
         }
         if let Some(closed) = inputs.iter().find(|id| !self.regions.sees(**id)) {
-            let message = format!("reads {}, which belongs to a region that has ended", self.describe(*closed));
+            let message =
+                format!("reads {}, which belongs to a region that has ended", self.describe(*closed));
             return self.fail(Some(op), message, "return it from the body of the Scan or When");
         }
         let ty = match infer::infer(self, op, inputs, ints, floats) {

@@ -94,8 +94,7 @@ pub fn inline(
             }
             _ => {
                 let inputs: Vec<NodeId> = node.inputs.iter().map(|input| new_ids[input.index()]).collect();
-                let new =
-                    graph.in_scope(source.scope_path(id), |graph| build(graph, source, id, &inputs));
+                let new = graph.in_scope(source.scope_path(id), |graph| build(graph, source, id, &inputs));
                 match new {
                     Rewritten::One(new) => new_ids[id.index()] = new,
                     Rewritten::Many(several) => _ = results.insert(id, several),

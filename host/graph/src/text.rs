@@ -102,9 +102,8 @@ fn parse_node(graph: &mut Graph, line: &str) -> Result<(), String> {
     let ints = items(ints, |item| item.parse::<i64>().map_err(|e| e.to_string()))?;
     let floats = items(floats, |item| item.parse::<f64>().map_err(|e| e.to_string()))?;
     let ty = parse_ty(ty)?;
-    let new = graph.in_scope(scope, |graph| {
-        graph.in_clone(clone, |graph| graph.append(op, &inputs, &ints, &floats))
-    })?;
+    let new = graph
+        .in_scope(scope, |graph| graph.in_clone(clone, |graph| graph.append(op, &inputs, &ints, &floats)))?;
     if new != parse_id(id)? {
         return Err(format!("expected {new}"));
     }

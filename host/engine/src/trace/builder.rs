@@ -1,7 +1,7 @@
 //! The graph builder of the ABI over a trace: ids and extents checked, errors recorded, nothing trusted.
 
 use abi_stable::std_types::{RSlice, RStr, RVec};
-use graph::{Class, DType, NodeId, Op, Ty};
+use graph::{DType, NodeId, Op, Ty};
 use plugin_api::abi::{GraphBuilder, Loc, ParameterSpec, TensorInfo, kind, scalar};
 
 use super::banks::Parameter;
@@ -44,12 +44,6 @@ impl GraphBuilder for Tracer<'_> {
             if matches!(op, Op::Input | Op::State | Op::Write | Op::Output) {
                 let message = "cannot be emitted by a plugin";
                 return state.graph.fail(Some(op), message, "use parameter, optimizer_state or write");
-            }
-            // Passes number copies and clones in these attributes; a plugin has none to give.
-            let most = usize::from(matches!(op, Op::Cast | Op::Bitcast));
-            if op.row().class == Class::Elementwise && ints.len() > most {
-                let message = format!("takes at most {most} integer attributes, got {}", ints.len());
-                return state.graph.fail(Some(op), message, "the op table says what each op takes");
             }
             let inputs: Vec<NodeId> = inputs.iter().map(|id| known(state, *id)).collect();
             let id = state.graph.emit(op, &inputs, ints.as_slice(), floats.as_slice());

@@ -165,7 +165,11 @@ fn path_to(graph: &Graph, from: NodeId, wrt: &[NodeId], reaches: &[bool]) -> Str
 }
 
 /// Which inputs of a body get a cotangent when the outputs in `seeded` have one; the body's own errors on the way.
-fn inputs_reached(body: &Graph, seeded: &[bool], active: &[bool]) -> Result<Vec<bool>, Vec<crate::GraphError>> {
+fn inputs_reached(
+    body: &Graph,
+    seeded: &[bool],
+    active: &[bool],
+) -> Result<Vec<bool>, Vec<crate::GraphError>> {
     let mut scratch = body.clone();
     let inputs = input_nodes(body);
     let seeds: Vec<(NodeId, NodeId)> = output_nodes(body)
@@ -177,7 +181,8 @@ fn inputs_reached(body: &Graph, seeded: &[bool], active: &[bool]) -> Result<Vec<
             (node, scratch.constant(1.0, ty.dtype, &ty.dims))
         })
         .collect();
-    let wrt: Vec<NodeId> = inputs.iter().zip(active).filter_map(|(id, active)| id.filter(|_| *active)).collect();
+    let wrt: Vec<NodeId> =
+        inputs.iter().zip(active).filter_map(|(id, active)| id.filter(|_| *active)).collect();
     let cts = backward(&mut scratch, &seeds, &wrt, true);
     if !scratch.errors.is_empty() {
         return Err(scratch.errors);

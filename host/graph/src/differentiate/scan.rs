@@ -145,7 +145,9 @@ impl Needs {
             }
             grown.iter().for_each(|index| seeded[*index] = true);
         };
-        let pick = |range: std::ops::Range<usize>, holds: &dyn Fn(usize) -> bool| range.filter(|i| holds(*i)).collect();
+        let pick = |range: std::ops::Range<usize>, holds: &dyn Fn(usize) -> bool| {
+            range.filter(|i| holds(*i)).collect()
+        };
         Ok(Needs {
             carries: pick(0..shape.carries, &|index| seeded[index]),
             consts: pick(0..consts, &|index| reached[1 + index]),

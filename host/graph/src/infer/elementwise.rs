@@ -6,6 +6,10 @@ use super::{Fault, fault, hinted, need_dtype};
 use crate::{Graph, NodeId, Ty};
 
 pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {
+    let most = usize::from(matches!(op, Op::Cast | Op::Bitcast));
+    if ints.len() > most {
+        return Err(fault(format!("takes at most {most} integer attributes, got {}", ints.len())));
+    }
     let first = graph.ty(inputs[inputs.len() - 1]);
     for id in inputs {
         if graph.dims(*id) != first.dims {

@@ -37,7 +37,11 @@ pub fn scan(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault>
             Some(decl) if decl.ty == *graph.ty(*carry) => {}
             Some(decl) => {
                 return Err(hinted(
-                    format!("gets {} as carry {index} from its body, which began as {}", decl.ty, graph.describe(*carry)),
+                    format!(
+                        "gets {} as carry {index} from its body, which began as {}",
+                        decl.ty,
+                        graph.describe(*carry)
+                    ),
                     "a carry keeps its dtype and shape",
                 ));
             }
