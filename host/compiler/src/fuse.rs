@@ -9,7 +9,7 @@
 //! - memory operands stay within the device's limit;
 //! - column sums and rows beyond the device's limit keep no element values: nothing outside needs them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use graph::{Graph, NodeId, Op};
 use plan::DeviceCaps;
@@ -72,7 +72,15 @@ struct Fuser<'a> {
     cluster_of: HashMap<NodeId, usize>,
     /// Kernel nodes that wait for each kernel node.
     waiters: HashMap<NodeId, Vec<NodeId>>,
-    ranks: Vec<usize>,
+    order: Order,
+}
+
+/// A topological order of the clusters, kept through every merge: what a path visits grows along it.
+struct Order {
+    /// Clusters in order; a merged one is gone from its place.
+    sequence: Vec<Option<usize>>,
+    /// Place of each cluster.
+    places: Vec<usize>,
 }
 
 impl<'a> Fuser<'a> {
@@ -86,8 +94,10 @@ impl<'a> Fuser<'a> {
                 waiters.entry(*before).or_default().push(id);
             }
         }
-        let ranks = ranks(graph, analysis, &waiters);
-        Fuser { graph, analysis, caps, clusters, cluster_of, waiters, ranks }
+        let order = Order { sequence: Vec::new(), places: vec![0; clusters.len()] };
+        let mut fuser = Fuser { graph, analysis, caps, clusters, cluster_of, waiters, order };
+        fuser.sort();
+        fuser
     }
 
     fn try_merge(&mut self, first: usize, second: usize) {
@@ -100,9 +110,9 @@ impl<'a> Fuser<'a> {
             && self.keeps_no_forbidden_values(&merged)
             && self.states_are_updated_in_place(&merged)
             && self.operands(&merged) <= self.caps.max_bindings
-            && !self.detour(first, second)
-            && !self.detour(second, first);
+            && !self.detour(first, second);
         if legal {
+            self.reorder(first, second);
             for node in &merged.nodes {
                 self.cluster_of.insert(*node, first);
             }
@@ -217,48 +227,87 @@ impl<'a> Fuser<'a> {
             .collect()
     }
 
-    /// Whether some path leads from one cluster to the other through a third. Ranks grow along every path, so what
-    /// starts behind the goal is not searched.
-    fn detour(&self, from: usize, to: usize) -> bool {
-        let rank = |node: &NodeId| self.ranks[node.index()];
-        let last = self.clusters[to].iter().flat_map(|cluster| &cluster.nodes).map(rank).max().unwrap_or(0);
-        let mut seen = vec![false; self.clusters.len()];
-        seen[from] = true;
-        let mut pending: Vec<usize> = self.next_clusters(from).filter(|next| *next != to).collect();
+    /// Whether some path leads from one of the clusters to the other through a third.
+    fn detour(&self, a: usize, b: usize) -> bool {
+        let place = |cluster: usize| self.order.places[cluster];
+        let (from, to) = if place(a) < place(b) { (a, b) } else { (b, a) };
+        let mut seen = HashSet::from([from]);
+        let mut pending: Vec<usize> = self.after(from).filter(|next| *next != to).collect();
         while let Some(cluster) = pending.pop() {
             if cluster == to {
                 return true;
             }
-            let nodes = self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes);
-            let behind = nodes.map(rank).min().is_none_or(|first| first > last);
-            if !std::mem::replace(&mut seen[cluster], true) && !behind {
-                pending.extend(self.next_clusters(cluster));
+            if place(cluster) < place(to) && seen.insert(cluster) {
+                pending.extend(self.after(cluster));
             }
         }
         false
     }
 
-    fn next_clusters(&self, cluster: usize) -> impl Iterator<Item = usize> + '_ {
-        let nodes = self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes);
-        nodes.filter_map(|node| self.waiters.get(node)).flatten().map(|waiter| self.cluster_of[waiter])
-    }
-}
-
-/// Longest distance of each kernel node from a start, along waits.
-fn ranks(graph: &Graph, analysis: &Analysis, waiters: &HashMap<NodeId, Vec<NodeId>>) -> Vec<usize> {
-    let mut ranks = vec![0; graph.nodes.len()];
-    let mut open: Vec<usize> = analysis.waits.iter().map(Vec::len).collect();
-    let mut ready: Vec<NodeId> = analysis.kernels(graph).filter(|id| open[id.index()] == 0).collect();
-    while let Some(id) = ready.pop() {
-        for waiter in waiters.get(&id).into_iter().flatten() {
-            ranks[waiter.index()] = ranks[waiter.index()].max(ranks[id.index()] + 1);
-            open[waiter.index()] -= 1;
-            if open[waiter.index()] == 0 {
-                ready.push(*waiter);
+    /// Prepares the order for a merge into `first` that makes no detour: what `second` (or the later of both) waits
+    /// for moves in front of the merged cluster, the rest between them behind it.
+    fn reorder(&mut self, first: usize, second: usize) {
+        let places = [self.order.places[first], self.order.places[second]];
+        let (low, high) = (places[0].min(places[1]), places[0].max(places[1]));
+        let later = if places[0] == high { first } else { second };
+        let mut before = HashSet::new();
+        let mut pending = vec![later];
+        while let Some(cluster) = pending.pop() {
+            for previous in self.before(cluster) {
+                let place = self.order.places[previous];
+                if place > low && place < high && before.insert(previous) {
+                    pending.push(previous);
+                }
+            }
+        }
+        let between: Vec<usize> = self.order.sequence[low..=high].iter().flatten().copied().collect();
+        let (front, back): (Vec<usize>, Vec<usize>) = between
+            .into_iter()
+            .filter(|cluster| *cluster != first && *cluster != second)
+            .partition(|cluster| before.contains(cluster));
+        let moved: Vec<usize> = front.into_iter().chain([first]).chain(back).collect();
+        for place in low..=high {
+            let cluster = moved.get(place - low).copied();
+            self.order.sequence[place] = cluster;
+            if let Some(cluster) = cluster {
+                self.order.places[cluster] = place;
             }
         }
     }
-    ranks
+
+    /// A first order: Kahn's algorithm, ties by graph order.
+    fn sort(&mut self) {
+        let count = self.clusters.len();
+        let mut open: Vec<usize> = (0..count).map(|cluster| self.before(cluster).count()).collect();
+        let mut ready: BTreeSet<usize> = (0..count).filter(|cluster| open[*cluster] == 0).collect();
+        while let Some(cluster) = ready.pop_first() {
+            self.order.places[cluster] = self.order.sequence.len();
+            self.order.sequence.push(Some(cluster));
+            let after: Vec<usize> = self.after(cluster).collect();
+            for next in after {
+                open[next] -= 1;
+                if open[next] == 0 {
+                    ready.insert(next);
+                }
+            }
+        }
+    }
+
+    fn nodes(&self, cluster: usize) -> impl Iterator<Item = &NodeId> {
+        self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes)
+    }
+
+    /// Clusters that wait for this one, itself left out.
+    fn after(&self, cluster: usize) -> impl Iterator<Item = usize> {
+        let waiters = self.nodes(cluster).filter_map(|node| self.waiters.get(node)).flatten();
+        waiters.map(|waiter| self.cluster_of[waiter]).filter(move |next| *next != cluster)
+    }
+
+    /// Clusters that this one waits for, itself left out.
+    fn before(&self, cluster: usize) -> impl Iterator<Item = usize> {
+        let waits = self.nodes(cluster).flat_map(|node| &self.analysis.waits[node.index()]);
+        waits.map(|node| self.cluster_of[node]).filter(move |previous| *previous != cluster)
+    }
 }
 
 /// Whether a node's value must go to memory: something other than the cluster's own element-aligned reads needs it.

@@ -1,13 +1,17 @@
 //! Regions to straight code: a Scan becomes its steps, a When the choice between new and old values.
 //!
-//! Slices of a step are views at constant offsets, so a rolled loop costs nothing here, and what a Scan's derivative
-//! computes again is shared with the forward pass wherever it is equal. An isolated Scan gets a clone number, which
-//! keeps its nodes apart. The condition of a When is computed on the device as well as by the host: what only the
-//! taken branch needs is skipped by the host (`guard`), and the choice itself never looks at what was skipped.
+//! Slices of a step are views at constant offsets, so a rolled loop costs nothing here, and a value handed from a Scan
+//! to its derivative is simply the node that computes it. Under the policy `recompute` such a value is computed again,
+//! from the carries of the step, for each Scan that reads it; a clone number keeps those nodes apart from the first.
+//!
+//! The condition of a When is computed on the device as well as by the host: what only the taken branch needs is
+//! skipped by the host (`guard`), and the choice itself never looks at what was skipped.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use graph::{Builder, DType, Graph, Node, NodeId, Op, Rewritten, Ty, Var, inline, rewrite_regions};
+use graph::attributes::ScanShape;
+use graph::{Builder, DType, Graph, Node, NodeId, Op, Rewritten, Var, inline, rewrite_regions};
 use plan::DeviceCaps;
 
 use crate::Module;
@@ -15,12 +19,8 @@ use crate::Module;
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     let source = &module.graph;
     let mut unroller = Unroller::default();
-    let mut flat = rewrite_regions(source, |graph, node, inputs| match node.op {
-        Op::Scan | Op::When => Rewritten::Many(unroller.region(graph, source, node, inputs, 0)),
-        // Cotangents exist by now; the value is all that is left of it.
-        Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
-        _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
-    });
+    let mut flat =
+        rewrite_regions(source, |graph, node, inputs| unroller.node(graph, source, node, inputs, 0));
     flat.bodies.clear();
     module.graph = flat;
     Ok(())
@@ -28,37 +28,81 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
 
 #[derive(Default)]
 struct Unroller {
-    /// Clone number of each isolated Scan, by the number it stands in and its own.
-    clones: HashMap<(u32, usize), u32>,
+    /// Scans under `recompute`, as they were unrolled.
+    forwards: Vec<Forward>,
+    /// By stacked residual: its Scan in `forwards`, and its index among the outputs of the body.
+    residuals: HashMap<NodeId, (usize, usize)>,
+    clones: u32,
+}
+
+/// What it takes to compute a step again.
+struct Forward {
+    body: Arc<Graph>,
+    consts: Vec<NodeId>,
+    /// Carries before each step, by index of the step.
+    carries: Vec<Vec<NodeId>>,
+    xs: Vec<NodeId>,
+    /// Values marked with Save, by index of the step.
+    saved: Vec<Vec<NodeId>>,
+}
+
+/// Where a body is unrolled.
+struct Place<'s> {
+    clone: u32,
+    /// Values marked with Save: noted in the forward pass, taken instead of their operands when it is repeated.
+    saved: Saved<'s>,
+}
+
+enum Saved<'s> {
+    Noted(&'s mut Vec<NodeId>),
+    Taken(std::slice::Iter<'s, NodeId>),
 }
 
 impl Unroller {
-    /// Results of a region of `source` over `inputs` in `graph`.
-    fn region(
+    fn node(
         &mut self,
         graph: &mut Graph,
         source: &Graph,
         node: &Node,
         inputs: &[NodeId],
         clone: u32,
-    ) -> Vec<NodeId> {
+    ) -> Rewritten {
         match node.op {
-            Op::Scan => self.scan(graph, source, node, inputs, clone),
-            _ => self.when(graph, source, node, inputs, clone),
+            Op::Scan => Rewritten::Many(self.scan(graph, source, node, inputs, clone)),
+            Op::When => Rewritten::Many(self.when(graph, source, node, inputs, clone)),
+            // Cotangents exist by now; the value is all that is left of it.
+            Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
+            _ => Rewritten::One(graph.in_clone(clone.max(node.clone), |graph| {
+                graph.emit(node.op, inputs, &node.ints, &node.floats)
+            })),
         }
     }
 
-    fn body(&mut self, graph: &mut Graph, body: &Graph, arguments: &[NodeId], clone: u32) -> Vec<NodeId> {
+    fn body(
+        &mut self,
+        graph: &mut Graph,
+        body: &Graph,
+        arguments: &[NodeId],
+        place: Place<'_>,
+    ) -> Vec<NodeId> {
+        let Place { clone, mut saved } = place;
         inline(graph, body, arguments, |graph, source, id, inputs| {
             let node = source.node(id);
-            graph.in_clone(clone, |graph| match node.op {
-                Op::Scan | Op::When => Rewritten::Many(self.region(graph, source, node, inputs, clone)),
-                Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
-                _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
-            })
+            if node.op == Op::Save {
+                let kept = match &mut saved {
+                    Saved::Noted(list) => {
+                        list.push(inputs[0]);
+                        None
+                    }
+                    Saved::Taken(list) => list.next().copied(),
+                };
+                return Rewritten::One(kept.unwrap_or(inputs[0]));
+            }
+            self.node(graph, source, node, inputs, clone)
         })
     }
 
+    /// Last carries, then stacked ys.
     fn scan(
         &mut self,
         graph: &mut Graph,
@@ -69,33 +113,61 @@ impl Unroller {
     ) -> Vec<NodeId> {
         let shape = node.scan_shape();
         let body = &source.bodies[shape.body];
-        let clone = match shape.isolated {
-            0 => clone,
-            number => {
-                let next = self.clones.len() as u32 + 1;
-                *self.clones.entry((clone, number)).or_insert(next)
-            }
-        };
         let (consts, rest) = inputs.split_at(shape.consts(inputs.len()));
         let (carries, xs) = rest.split_at(shape.carries);
         let mut carries = carries.to_vec();
         let mut ys = vec![vec![NodeId::POISON; shape.length]; body.outputs.len() - shape.carries];
-        for step in 0..shape.length {
-            let index = if shape.options.reverse { shape.length - 1 - step } else { step };
+        let mut before = vec![Vec::new(); shape.length];
+        let mut saved = vec![Vec::new(); shape.length];
+        // One number for all that this Scan has computed again.
+        self.clones += 1;
+        let again = self.clones;
+        for index in steps(&shape) {
             let mut arguments = vec![graph.constant(index as f64, DType::I32, &[])];
             arguments.extend(consts);
-            arguments.append(&mut carries);
-            arguments.extend(xs.iter().map(|x| slice(graph, *x, index)));
-            let mut outputs = self.body(graph, body, &arguments, clone);
+            arguments.extend(&carries);
+            for x in xs {
+                arguments.push(self.slice(graph, *x, index, again));
+            }
+            before[index] = carries;
+            let place = Place { clone, saved: Saved::Noted(&mut saved[index]) };
+            let mut outputs = self.body(graph, body, &arguments, place);
             for (y, value) in ys.iter_mut().zip(outputs.split_off(shape.carries)) {
                 y[index] = value;
             }
             carries = outputs;
         }
-        carries.extend(ys.into_iter().map(|parts| stack(graph, &parts)));
+        let stacked: Vec<NodeId> = ys.into_iter().map(|parts| stack(graph, &parts)).collect();
+        if shape.options.recompute {
+            let first = stacked.len() - shape.residuals;
+            for (index, id) in stacked.iter().enumerate().skip(first) {
+                self.residuals.insert(*id, (self.forwards.len(), shape.carries + index));
+            }
+            let (body, consts, xs) = (body.clone(), consts.to_vec(), xs.to_vec());
+            self.forwards.push(Forward { body, consts, carries: before, xs, saved });
+        }
+        carries.extend(stacked);
         carries
     }
 
+    /// A step's slice of x: a view, or for a residual under `recompute` its value computed again.
+    fn slice(&mut self, graph: &mut Graph, x: NodeId, index: usize, again: u32) -> NodeId {
+        let Some((forward, output)) = self.residuals.get(&x).copied() else {
+            return slice(graph, x, index);
+        };
+        let Forward { body, consts, carries, xs, saved } = &self.forwards[forward];
+        let (body, saved) = (body.clone(), saved[index].clone());
+        let mut arguments = vec![graph.constant(index as f64, DType::I32, &[])];
+        arguments.extend(consts);
+        arguments.extend(&carries[index]);
+        for x in xs.clone() {
+            arguments.push(self.slice(graph, x, index, again));
+        }
+        let place = Place { clone: again, saved: Saved::Taken(saved.iter()) };
+        self.body(graph, &body, &arguments, place)[output]
+    }
+
+    /// New values or old ones, then residuals, which nothing reads where the body did not run.
     fn when(
         &mut self,
         graph: &mut Graph,
@@ -105,23 +177,35 @@ impl Unroller {
         clone: u32,
     ) -> Vec<NodeId> {
         let shape = node.when_shape();
+        let body = &source.bodies[shape.body];
         let olds = &inputs[inputs.len() - shape.olds..];
         let counter = graph.node(inputs[0]);
-        let known = (counter.op == Op::Const).then(|| counter.floats[0]);
-        let known = known.map(|counter| shape.is_due(counter as i64));
+        let known = (counter.op == Op::Const).then(|| shape.is_due(counter.floats[0] as i64));
         if known == Some(false) {
-            return olds.to_vec();
+            let zeros = body.outputs[shape.olds..].iter();
+            let zeros = zeros.map(|decl| graph.constant(0.0, decl.ty.dtype, &decl.ty.dims));
+            return olds.iter().copied().chain(zeros).collect();
         }
-        let news = self.body(graph, &source.bodies[shape.body], &inputs[1..], clone);
+        let mut saved = Vec::new();
+        let place = Place { clone, saved: Saved::Noted(&mut saved) };
+        let mut results = self.body(graph, body, &inputs[1..], place);
         if known == Some(true) || shape.period == 1 {
-            return news;
+            return results;
         }
         Builder::with(graph, |b| {
             let due = is_due(b.var(inputs[0]), shape.period, shape.offset);
-            let pairs = news.iter().zip(olds).map(|(new, old)| (b.var(*new), b.var(*old)));
-            pairs.map(|(new, old)| due.like(old).select(new, old).id).collect()
-        })
+            for (new, old) in results.iter_mut().zip(olds) {
+                *new = due.like(b.var(*old)).select(b.var(*new), b.var(*old)).id;
+            }
+        });
+        results
     }
+}
+
+/// Indices in the order in which they run.
+fn steps(shape: &ScanShape) -> Vec<usize> {
+    let forward = 0..shape.length;
+    if shape.options.reverse { forward.rev().collect() } else { forward.collect() }
 }
 
 /// Whether the counter is `offset` modulo `period`, for counters of either sign.
@@ -142,10 +226,7 @@ fn slice(graph: &mut Graph, x: NodeId, index: usize) -> NodeId {
 
 fn stack(graph: &mut Graph, parts: &[NodeId]) -> NodeId {
     Builder::with(graph, |b| {
-        let row = |id: &NodeId| {
-            let Ty { dims, .. } = b.ty(*id);
-            b.var(*id).reshape(&[&[1], &dims[..]].concat())
-        };
+        let row = |id: &NodeId| b.var(*id).reshape(&[&[1], &b.ty(*id).dims[..]].concat());
         b.concat(&parts.iter().map(row).collect::<Vec<_>>(), 0).id
     })
 }

@@ -59,14 +59,14 @@ pub struct ScanShape {
     pub carries: usize,
     pub xs: usize,
     pub options: ScanOptions,
-    /// Not 0 where its body computes again what another Scan has computed, on purpose: nothing in it is shared with
-    /// that one, only with Scans of the same number.
-    pub isolated: usize,
+    /// How many of the last ys are there for derivatives only. Under the policy `recompute` they are computed again
+    /// where they are read.
+    pub residuals: usize,
 }
 
 impl ScanShape {
     pub fn decode(ints: &[i64]) -> Option<ScanShape> {
-        let [body, length, carries, xs, flags, isolated] = *ints else { return None };
+        let [body, length, carries, xs, flags, residuals] = *ints else { return None };
         let size = |value: i64| usize::try_from(value).ok();
         (0..4).contains(&flags).then_some(())?;
         Some(ScanShape {
@@ -75,13 +75,13 @@ impl ScanShape {
             carries: size(carries)?,
             xs: size(xs)?,
             options: ScanOptions { reverse: flags & 1 != 0, recompute: flags & 2 != 0 },
-            isolated: size(isolated)?,
+            residuals: size(residuals)?,
         })
     }
 
     pub fn encode(&self) -> Vec<i64> {
         let flags = usize::from(self.options.reverse) | usize::from(self.options.recompute) << 1;
-        let all = [self.body, self.length, self.carries, self.xs, flags, self.isolated];
+        let all = [self.body, self.length, self.carries, self.xs, flags, self.residuals];
         all.map(|value| value as i64).to_vec()
     }
 
@@ -98,18 +98,20 @@ pub struct WhenShape {
     pub period: usize,
     pub offset: usize,
     pub olds: usize,
+    /// How many further results its derivative reads; zeros where the body did not run.
+    pub residuals: usize,
 }
 
 impl WhenShape {
     pub fn decode(ints: &[i64]) -> Option<WhenShape> {
         let sizes: Vec<usize> =
             ints.iter().map(|value| usize::try_from(*value).ok()).collect::<Option<_>>()?;
-        let [body, period, offset, olds] = sizes[..] else { return None };
-        Some(WhenShape { body, period, offset, olds })
+        let [body, period, offset, olds, residuals] = sizes[..] else { return None };
+        Some(WhenShape { body, period, offset, olds, residuals })
     }
 
     pub fn encode(&self) -> Vec<i64> {
-        [self.body, self.period, self.offset, self.olds].map(|value| value as i64).to_vec()
+        [self.body, self.period, self.offset, self.olds, self.residuals].map(|value| value as i64).to_vec()
     }
 
     /// How many operands are consts; the counter is none of them.

@@ -209,13 +209,6 @@ impl Graph {
         self.emit(Op::Output, &[value], &[index], &[]);
     }
 
-    /// Appends an output of its own to a body.
-    pub(crate) fn add_output(&mut self, value: NodeId) {
-        let index = self.outputs.len();
-        self.outputs.push(Decl { name: index.to_string(), ty: self.ty(value).clone() });
-        self.emit(Op::Output, &[value], &[index as i64], &[]);
-    }
-
     /// One value in every element of `dims`.
     pub fn constant(&mut self, value: f64, dtype: DType, dims: &[usize]) -> NodeId {
         let ints: Vec<i64> =
@@ -284,6 +277,21 @@ impl Graph {
         self.regions.note(op.row().class == Class::Leaf);
         self.shared.insert(key, id);
         id
+    }
+
+    /// Gives a region another body, with more results than before: what its derivative needs of it. Results of the old
+    /// body keep their index.
+    pub(crate) fn widen(&mut self, region: NodeId, body: Graph, change: impl FnOnce(&mut [i64])) {
+        let index = self.bodies.len() as i64;
+        self.bodies.push(Arc::new(body));
+        let node = &mut self.nodes[region.index()];
+        let key =
+            |ints: &[i64], node: &Node| (node.op, node.inputs.clone(), ints.to_vec(), Vec::new(), node.clone);
+        self.shared.remove(&key(&node.ints, node));
+        node.ints[0] = index;
+        change(&mut node.ints);
+        let node = &self.nodes[region.index()];
+        self.shared.insert(key(&node.ints, node), region);
     }
 
     /// `layers.0.wq f32[128, 128]`, for messages.

@@ -5,12 +5,13 @@
 //! inputs, values from outside become operands (consts), constants are copied. The nodes left behind are dead, and a
 //! later use of one is an error.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ops::{DType, Op};
 
 use crate::attributes::{ScanShape, WhenShape};
+use crate::extract::{Boundary, extract};
 use crate::{Graph, NodeId, Ty};
 
 /// How a Scan runs and what its derivative keeps.
@@ -43,7 +44,7 @@ struct Open {
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Scan { length: usize, carries: usize, options: ScanOptions, isolated: usize },
+    Scan { length: usize, carries: usize, options: ScanOptions },
     When { period: usize, offset: usize },
 }
 
@@ -71,18 +72,6 @@ impl Graph {
         xs: &[NodeId],
         options: ScanOptions,
     ) -> Vec<NodeId> {
-        self.open_isolated_scan(length, carries, xs, options, 0)
-    }
-
-    /// [`Graph::open_scan`] of a Scan that shares nothing with those of another `isolated` number.
-    pub(crate) fn open_isolated_scan(
-        &mut self,
-        length: usize,
-        carries: &[NodeId],
-        xs: &[NodeId],
-        options: ScanOptions,
-        isolated: usize,
-    ) -> Vec<NodeId> {
         let poisoned = carries.iter().chain(xs).any(|id| *id == NodeId::POISON);
         let bad = xs.iter().find(|id| !poisoned && self.dims(**id).first() != Some(&length));
         if let Some(bad) = bad.copied() {
@@ -92,14 +81,14 @@ impl Graph {
         let mut types = vec![Some(("iteration".to_string(), Ty::scalar(DType::I32)))];
         let named = |id: &NodeId, default: String| self.names.get(id).cloned().unwrap_or(default);
         types.extend(carries.iter().enumerate().map(|(index, id)| {
-            (*id != NodeId::POISON).then(|| (named(id, format!("carry {index}")), self.ty(*id).clone()))
+            (*id != NodeId::POISON).then(|| (named(id, format!("carry{index}")), self.ty(*id).clone()))
         }));
         types.extend(xs.iter().enumerate().map(|(index, id)| {
             let dims = (*id != NodeId::POISON).then(|| self.dims(*id)).filter(|dims| !dims.is_empty())?;
             let ty = Ty::new(self.ty(*id).dtype, &dims[1..]);
-            Some((named(id, format!("slice of xs {index}")), ty))
+            Some((named(id, format!("slice{index}")), ty))
         }));
-        let kind = Kind::Scan { length, carries: carries.len(), options, isolated };
+        let kind = Kind::Scan { length, carries: carries.len(), options };
         self.open(kind, types, [carries, xs].concat())
     }
 
@@ -114,7 +103,7 @@ impl Graph {
         olds: &[NodeId],
     ) -> Vec<NodeId> {
         let types = olds.iter().enumerate().map(|(index, id)| {
-            let name = self.names.get(id).cloned().unwrap_or_else(|| format!("old {index}"));
+            let name = self.names.get(id).cloned().unwrap_or_else(|| format!("old{index}"));
             (*id != NodeId::POISON).then(|| (name, self.ty(*id).clone()))
         });
         let types = types.collect();
@@ -180,13 +169,14 @@ impl Graph {
         let index = self.bodies.len();
         self.bodies.push(Arc::new(body));
         let (op, head, rest, ints) = match open.kind {
-            Kind::Scan { length, carries, options, isolated } => {
+            Kind::Scan { length, carries, options } => {
                 let xs = open.operands.len() - carries;
-                let shape = ScanShape { body: index, length, carries, xs, options, isolated };
+                let shape = ScanShape { body: index, length, carries, xs, options, residuals: 0 };
                 (Op::Scan, &[][..], &open.operands[..], shape.encode())
             }
             Kind::When { period, offset } => {
-                let shape = WhenShape { body: index, period, offset, olds: open.operands.len() - 1 };
+                let olds = open.operands.len() - 1;
+                let shape = WhenShape { body: index, period, offset, olds, residuals: 0 };
                 let (counter, olds) = open.operands.split_at(1);
                 (Op::When, counter, olds, shape.encode())
             }
@@ -212,55 +202,25 @@ impl Graph {
     fn body(&self, open: &Open, results: &[NodeId]) -> (Graph, Vec<NodeId>) {
         let is_inside = |id: NodeId| self.regions.of[id.index()] == open.number;
         let is_copied = |id: NodeId| matches!(self.node(id).op, Op::Const | Op::Iota);
-        let mut needed: HashSet<NodeId> = HashSet::new();
+        let mut seen: HashSet<NodeId> = HashSet::new();
         let mut consts: Vec<NodeId> = Vec::new();
         let mut pending = results.to_vec();
         while let Some(id) = pending.pop() {
-            if is_inside(id) || is_copied(id) {
-                if needed.insert(id) {
-                    pending.extend(&self.node(id).inputs);
-                }
-            } else if !consts.contains(&id) {
+            if !seen.insert(id) {
+                continue;
+            }
+            if is_inside(id) {
+                pending.extend(&self.node(id).inputs);
+            } else if !is_copied(id) {
                 consts.push(id);
             }
         }
         consts.sort_unstable();
-        let mut body = Graph::default();
-        let mut new_ids: HashMap<NodeId, NodeId> = HashMap::new();
         // A Scan's first placeholder is the index of the step; consts stand before the others.
         let first = usize::from(matches!(open.kind, Kind::Scan { .. }));
         let (head, rest) = open.placeholders.split_at(first);
-        for (index, id) in head.iter().chain(&consts).chain(rest).enumerate() {
-            let name = self.names.get(id).cloned().unwrap_or_else(|| format!("const {index}"));
-            let new = body.input(&format!("{index} {name}"), self.ty(*id).clone());
-            body.names.insert(new, name);
-            new_ids.insert(*id, new);
-        }
-        let mut order: Vec<NodeId> = needed.into_iter().filter(|id| !new_ids.contains_key(id)).collect();
-        order.sort_unstable();
-        for id in order {
-            let node = self.node(id);
-            let inputs: Vec<NodeId> = node.inputs.iter().map(|input| new_ids[input]).collect();
-            let new = body.adopt(self, id, &inputs);
-            if let Some(name) = self.names.get(&id) {
-                body.names.insert(new, name.clone());
-            }
-            new_ids.insert(id, new);
-        }
-        results.iter().for_each(|id| body.add_output(new_ids[id]));
-        (body, consts)
-    }
-
-    /// Emits a node of another graph over new operands, with its scope, clone number and body.
-    pub(crate) fn adopt(&mut self, from: &Graph, id: NodeId, inputs: &[NodeId]) -> NodeId {
-        let node = from.node(id);
-        let mut ints = node.ints.clone();
-        if matches!(node.op, Op::Scan | Op::When) {
-            ints[0] = self.bodies.len() as i64;
-            self.bodies.push(from.bodies[node.ints[0] as usize].clone());
-        }
-        self.in_scope(from.scope_path(id), |graph| {
-            graph.in_clone(node.clone, |graph| graph.emit(node.op, inputs, &ints, &node.floats))
-        })
+        let boundary: Vec<Boundary> =
+            head.iter().chain(&consts).chain(rest).map(|id| Boundary::of(self, *id, "const")).collect();
+        (extract(self, &boundary, results), consts)
     }
 }

@@ -72,6 +72,15 @@ pub fn rewrite_regions(
     result
 }
 
+/// The graph without dead nodes: what a trace leaves when its regions are closed. A graph without regions stays as it
+/// is.
+pub fn compact(graph: &Graph) -> Graph {
+    if graph.bodies.is_empty() {
+        return graph.clone();
+    }
+    rewrite(graph, |graph, node, inputs| graph.emit(node.op, inputs, &node.ints, &node.floats))
+}
+
 /// Emits what the outputs of `source` depend on into `graph`, with `arguments` in place of its inputs, and returns
 /// the outputs. `build` emits each other node. `source` has no State.
 pub fn inline(

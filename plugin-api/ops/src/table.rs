@@ -128,9 +128,9 @@ op_table! {
     100 StopGrad Structure 1..=1 "" "x; no cotangent passes.";
     101 Write Structure 1..=1 "state index" "x becomes the value of a State after the step.";
     102 Output Structure 1..=1 "output index" "x is handed to the host.";
-    103 Scan Structure 0..=1000000 "body, length, carries, xs, flags, isolated"
+    103 Scan Structure 0..=1000000 "body, length, carries, xs, flags, residuals"
         "Runs its body `length` times over consts, carries and xs; `Result` gives the last carries and the stacked ys.";
-    104 When Structure 1..=1000000 "body, period, offset, olds"
+    104 When Structure 1..=1000000 "body, period, offset, olds, residuals"
         "Runs its body where the counter is `offset` modulo `period`; `Result` gives the new values, else the old ones.";
     105 Result Structure 1..=1 "index" "One result of an op that has several.";
     106 Save Structure 1..=1 "" "x; a Scan that recomputes its body keeps it for the derivative.";

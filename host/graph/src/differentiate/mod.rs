@@ -3,6 +3,7 @@
 //! The walk goes from the loss to lower node numbers, so every user of a node is done before the node. A region is
 //! reached through its Results: their cotangents are gathered until the walk comes to the region itself.
 
+mod residual;
 mod scan;
 mod when;
 
@@ -13,7 +14,7 @@ use ops::Op;
 use crate::expand::expand_node;
 use crate::infer::region::result_types;
 use crate::vjp::{Rule, vjp};
-use crate::{Builder, Graph, Node, NodeId};
+use crate::{Builder, Graph, GraphError, Node, NodeId};
 
 /// One entry per `wrt`: its cotangent, or None where no path leads to it.
 pub type Cotangents = Vec<Option<NodeId>>;
@@ -54,10 +55,10 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
         let node = graph.node(id).clone();
         let scope = graph.scope_path(id).to_string();
         graph.in_scope(&scope, |graph| {
-            let results = match node.op {
+            let changes = match node.op {
                 Op::Result => {
-                    if let Some(ct) = found.of_node.get(&id) {
-                        found.of_result.insert((node.inputs[0], node.ints[0] as usize), *ct);
+                    if let Some(ct) = found.of_node(id) {
+                        found.of_result.insert((node.inputs[0], node.ints[0] as usize), ct);
                     }
                     return;
                 }
@@ -67,28 +68,29 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                         return;
                     }
                     let wanted: Vec<bool> = node.inputs.iter().map(|input| reaches[input.index()]).collect();
-                    match node.op {
-                        Op::Scan => scan::cotangents(graph, &node, &cts, &wanted),
-                        _ => when::cotangents(graph, &node, &cts, &wanted),
-                    }
+                    of_region(graph, id, &cts, &wanted, &found)
                 }
                 _ => {
-                    let Some(ct) = found.of_node.get(&id).copied() else { return };
-                    of_node(graph, &node, id, ct, &reaches)
+                    let Some(ct) = found.of_node(id) else { return };
+                    let cts = of_node(graph, &node, id, ct, &reaches);
+                    let pairs = node.inputs.iter().zip(cts);
+                    pairs.filter_map(|(input, ct)| Some(Change::Add(*input, ct?))).collect()
                 }
             };
-            for (input, ct) in node.inputs.iter().zip(results) {
-                let Some(ct) = ct.filter(|_| reaches[input.index()]) else { continue };
-                if ct == NodeId::POISON && graph.errors.is_empty() {
+            for change in changes.into_iter().filter(|change| reaches[change.operand().index()]) {
+                if change.is_poisoned() && graph.errors.is_empty() {
                     let path = path_to(graph, id, wrt, &reaches);
                     let hint = "use stop_grad where no gradient is meant to pass";
                     graph.fail(Some(node.op), format!("has no derivative rule; the path is {path}"), hint);
                 }
-                found.add(graph, *input, ct);
+                match change {
+                    Change::Add(operand, ct) => found.add(graph, operand, ct),
+                    Change::Replace(operand, total) => _ = found.of_node.insert(operand, total),
+                }
             }
         });
     }
-    wrt.iter().map(|id| found.of_node.get(id).copied()).collect()
+    wrt.iter().map(|id| found.of_node(*id)).collect()
 }
 
 /// Cotangents of an op's operands from that of its only result.
@@ -108,6 +110,50 @@ fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bo
     })
 }
 
+/// What a region adds to the cotangents of its operands.
+fn of_region(
+    graph: &mut Graph,
+    id: NodeId,
+    cts: &[Option<NodeId>],
+    wanted: &[bool],
+    found: &Found,
+) -> Vec<Change> {
+    let node = graph.node(id);
+    let (op, operands) = (node.op, node.inputs.clone());
+    let poisoned = operands.into_iter().map(|input| Change::Add(input, NodeId::POISON)).collect();
+    if cts.contains(&Some(NodeId::POISON)) {
+        return poisoned;
+    }
+    let changes = match op {
+        Op::Scan => scan::changes(graph, id, cts, wanted, found),
+        _ => when::changes(graph, id, cts, wanted, found),
+    };
+    changes.unwrap_or_else(|errors| {
+        graph.errors.extend(errors);
+        poisoned
+    })
+}
+
+/// How a cotangent so far changes.
+enum Change {
+    /// (operand, what is added)
+    Add(NodeId, NodeId),
+    /// (operand, the new total)
+    Replace(NodeId, NodeId),
+}
+
+impl Change {
+    fn operand(&self) -> NodeId {
+        let (Change::Add(operand, _) | Change::Replace(operand, _)) = self;
+        *operand
+    }
+
+    fn is_poisoned(&self) -> bool {
+        let (Change::Add(_, ct) | Change::Replace(_, ct)) = self;
+        *ct == NodeId::POISON
+    }
+}
+
 /// An operand given twice gets its whole cotangent at its first place.
 fn once(operands: &[NodeId], cts: Cotangents) -> Cotangents {
     let repeats = |index: usize| operands[..index].contains(&operands[index]);
@@ -123,6 +169,10 @@ struct Found {
 }
 
 impl Found {
+    fn of_node(&self, node: NodeId) -> Option<NodeId> {
+        self.of_node.get(&node).copied()
+    }
+
     fn add(&mut self, graph: &mut Graph, node: NodeId, ct: NodeId) {
         let sum = match self.of_node.get(&node) {
             Some(sum) => graph.emit(Op::Add, &[*sum, ct], &[], &[]),
@@ -132,8 +182,9 @@ impl Found {
     }
 
     fn results(&self, graph: &Graph, region: NodeId) -> Cotangents {
-        let count = result_types(graph, region).len();
-        (0..count).map(|index| self.of_result.get(&(region, index)).copied()).collect()
+        (0..result_types(graph, region).len())
+            .map(|index| self.of_result.get(&(region, index)).copied())
+            .collect()
     }
 }
 
@@ -165,14 +216,11 @@ fn path_to(graph: &Graph, from: NodeId, wrt: &[NodeId], reaches: &[bool]) -> Str
 }
 
 /// Which inputs of a body get a cotangent when the outputs in `seeded` have one; the body's own errors on the way.
-fn inputs_reached(
-    body: &Graph,
-    seeded: &[bool],
-    active: &[bool],
-) -> Result<Vec<bool>, Vec<crate::GraphError>> {
+fn inputs_reached(body: &Graph, seeded: &[bool], active: &[bool]) -> Result<Vec<bool>, Vec<GraphError>> {
     let mut scratch = body.clone();
-    let inputs = input_nodes(body);
-    let seeds: Vec<(NodeId, NodeId)> = output_nodes(body)
+    let inputs = body.input_nodes();
+    let seeds: Vec<(NodeId, NodeId)> = body
+        .output_nodes()
         .into_iter()
         .zip(seeded)
         .filter(|(_, seeded)| **seeded)
@@ -192,22 +240,4 @@ fn inputs_reached(
         at.is_some_and(|at| cts[at].is_some())
     };
     Ok(inputs.iter().map(reached).collect())
-}
-
-/// Input nodes of a body by index; None for one that it does not read.
-fn input_nodes(body: &Graph) -> Vec<Option<NodeId>> {
-    let mut nodes = vec![None; body.inputs.len()];
-    for id in body.ids().filter(|id| body.node(*id).op == Op::Input) {
-        nodes[body.node(id).ints[0] as usize] = Some(id);
-    }
-    nodes
-}
-
-/// What each output of a body reads.
-fn output_nodes(body: &Graph) -> Vec<NodeId> {
-    let mut nodes = vec![NodeId::POISON; body.outputs.len()];
-    for id in body.ids().filter(|id| body.node(*id).op == Op::Output) {
-        nodes[body.node(id).ints[0] as usize] = body.node(id).inputs[0];
-    }
-    nodes
 }

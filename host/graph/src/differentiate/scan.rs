@@ -1,98 +1,138 @@
 //! The derivative of a Scan: a Scan the other way.
 //!
-//! Its steps compute the body again from the carries that a second forward Scan hands out, and pull cotangents through
-//! it. Under the policy `save` that recomputation costs nothing: unrolled, it is the forward Scan's own nodes, and
-//! equal nodes are shared. Under `recompute` the derivative is marked as isolated, so that nothing is shared and
-//! nothing but carries (and what the body marks with Save) is kept.
+//! The body is differentiated once. Values of it that the derivative reads (residuals) become further ys of the
+//! forward Scan, so the derivative only computes cotangents. Policies change nothing here: under `recompute` the
+//! compiler computes residuals again where they are read, instead of keeping them. Arithmetic and its order are those
+//! of the unrolled loop, whatever the policy and however often a derivative is taken.
 //!
 //! Which carries need a cotangent is found by fixpoint: those that depend on what is wanted and that the loss depends
-//! on. Cotangents of consts are summed along the way, in the order in which an unrolled loop would add them.
+//! on. Cotangents of consts go on from the sums found so far.
 
 use std::sync::Arc;
 
 use ops::Op;
 
-use super::{Cotangents, backward, input_nodes, inputs_reached, output_nodes, reachable};
+use super::residual::{self, Part};
+use super::{Change, Found, backward, inputs_reached, reachable};
 use crate::attributes::ScanShape;
-use crate::rewrite::{Rewritten, inline};
-use crate::{Graph, Node, NodeId, ScanOptions, Ty, live};
+use crate::extract::{Boundary, extract};
+use crate::{Graph, GraphError, NodeId, ScanOptions};
 
-/// Cotangents of the operands from those of the results; `wanted` says which operands' are asked for.
-pub fn cotangents(graph: &mut Graph, node: &Node, cts: &[Option<NodeId>], wanted: &[bool]) -> Cotangents {
-    if cts.contains(&Some(NodeId::POISON)) {
-        return vec![Some(NodeId::POISON); node.inputs.len()];
-    }
+/// Changes of the operands' cotangents by those of the results; `wanted` says which operands' are asked for.
+pub fn changes(
+    graph: &mut Graph,
+    id: NodeId,
+    cts: &[Option<NodeId>],
+    wanted: &[bool],
+    found: &Found,
+) -> Result<Vec<Change>, Vec<GraphError>> {
+    let node = graph.node(id).clone();
     let shape = node.scan_shape();
     let body = graph.bodies[shape.body].clone();
-    let needs = match Needs::find(&body, &shape, node, cts, wanted) {
-        Ok(needs) => needs,
-        Err(errors) => {
-            graph.errors.extend(errors);
-            return vec![Some(NodeId::POISON); node.inputs.len()];
-        }
-    };
     let consts = shape.consts(node.inputs.len());
+    let needs = Needs::find(&body, &shape, consts, cts, wanted)?;
     let (const_nodes, rest) = node.inputs.split_at(consts);
-    let (_, xs) = rest.split_at(shape.carries);
-    let saved = save(graph, node, &shape, &body);
+    let (carry_nodes, x_nodes) = rest.split_at(shape.carries);
 
-    // Carried: cotangents of carries, then running sums of those of consts.
-    let zeros = |graph: &mut Graph, ty: &Ty| graph.constant(0.0, ty.dtype, &ty.dims);
-    let mut carried: Vec<NodeId> = Vec::new();
-    for index in &needs.carries {
-        let start = cts[*index];
-        let ty = graph.ty(rest[*index]).clone();
-        carried.push(start.unwrap_or_else(|| zeros(graph, &ty)));
-    }
-    for index in &needs.consts {
-        let ty = graph.ty(const_nodes[*index]).clone();
-        carried.push(zeros(graph, &ty));
-    }
-    let y_cts: Vec<NodeId> = needs.ys.iter().filter_map(|index| cts[shape.carries + index]).collect();
-    let slices = [&saved.carries, &saved.marked, xs, &y_cts].concat();
-    let options = ScanOptions { reverse: !shape.options.reverse, ..shape.options };
-    let isolated = if shape.options.recompute { graph.bodies.len() } else { 0 };
-    let placeholders = graph.open_isolated_scan(shape.length, &carried, &slices, options, isolated);
-    let (iteration, placeholders) = (placeholders[0], &placeholders[1..]);
-    let (ct_carries, placeholders) = placeholders.split_at(needs.carries.len());
-    let (sums, placeholders) = placeholders.split_at(needs.consts.len());
-    let (own_carries, placeholders) = placeholders.split_at(shape.carries);
-    let (marked, placeholders) = placeholders.split_at(saved.marked.len());
-    let (own_xs, ct_ys) = placeholders.split_at(shape.xs);
-
-    let arguments = [&[iteration], const_nodes, own_carries, own_xs].concat();
-    let mut marks = marked.iter();
-    let outputs = inline(graph, &body, &arguments, |graph, source, id, inputs| {
-        let kept = source.node(id).op == Op::Save && shape.options.recompute;
-        let mark = if kept { marks.next().copied() } else { None };
-        Rewritten::One(mark.unwrap_or_else(|| graph.adopt(source, id, inputs)))
-    });
-    let of_ys = needs.ys.iter().map(|index| outputs[shape.carries + index]).zip(ct_ys.iter().copied());
-    let of_carries = needs.carries.iter().map(|index| outputs[*index]).zip(ct_carries.iter().copied());
-    let of_consts = needs.consts.iter().map(|index| const_nodes[*index]).zip(sums.iter().copied());
-    let seeds: Vec<(NodeId, NodeId)> = of_ys.chain(of_carries).chain(of_consts).collect();
-    let wrt: Vec<NodeId> = needs
-        .carries
-        .iter()
-        .map(|index| own_carries[*index])
-        .chain(needs.consts.iter().map(|index| const_nodes[*index]))
-        .chain(needs.xs.iter().map(|index| own_xs[*index]))
+    // The body with its derivative, over further inputs for the cotangents.
+    let mut wider = (*body).clone();
+    let old = wider.nodes.len() as u32;
+    let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
+    let input = |index: usize| inputs[index].expect("a reached input has a node");
+    let ct_of = |wider: &mut Graph, node: NodeId| wider.add_input(body.ty(node));
+    let of_ys: Vec<(NodeId, NodeId)> =
+        needs.ys.iter().map(|y| outputs[shape.carries + y]).map(|y| (y, ct_of(&mut wider, y))).collect();
+    let of_carries: Vec<(NodeId, NodeId)> =
+        needs.carries.iter().map(|k| outputs[*k]).map(|k| (k, ct_of(&mut wider, k))).collect();
+    let sums: Vec<(NodeId, NodeId)> =
+        needs.consts.iter().map(|k| input(1 + k)).map(|k| (k, ct_of(&mut wider, k))).collect();
+    let first_carry = 1 + consts;
+    let wrt: Vec<NodeId> = (needs.carries.iter().map(|k| inputs[first_carry + k]))
+        .chain(needs.consts.iter().map(|k| Some(input(1 + k))))
+        .chain(needs.xs.iter().map(|k| Some(input(first_carry + shape.carries + k))))
+        .map(|id| id.unwrap_or(NodeId::POISON))
         .collect();
-    let types: Vec<Ty> = wrt.iter().map(|id| graph.ty(*id).clone()).collect();
-    let pulled = backward(graph, &seeds, &wrt, true);
-    let results: Vec<NodeId> =
-        pulled.into_iter().zip(&types).map(|(ct, ty)| ct.unwrap_or_else(|| zeros(graph, ty))).collect();
-    let results = graph.close_region(&results);
-
-    let mut of_operands = vec![None; node.inputs.len()];
-    let places = needs
-        .carries
+    let seeds = [&of_ys[..], &of_carries, &sums].concat();
+    let reached: Vec<NodeId> = wrt.iter().copied().filter(|id| *id != NodeId::POISON).collect();
+    let mut pulled = backward(&mut wider, &seeds, &reached, true).into_iter();
+    if !wider.errors.is_empty() {
+        return Err(wider.errors);
+    }
+    let types = (needs.carries.iter().map(|k| graph.ty(carry_nodes[*k])))
+        .chain(needs.consts.iter().map(|k| graph.ty(const_nodes[*k])))
+        .chain(needs.xs.iter().map(|k| &body.inputs[first_carry + shape.carries + k].ty));
+    let results: Vec<NodeId> = wrt
         .iter()
-        .map(|index| consts + index)
-        .chain(needs.consts.iter().copied())
-        .chain(needs.xs.iter().map(|index| consts + shape.carries + index));
-    places.zip(results).for_each(|(place, ct)| of_operands[place] = Some(ct));
-    of_operands
+        .zip(types)
+        .map(|(id, ty)| {
+            let ct = if *id == NodeId::POISON { None } else { pulled.next().flatten() };
+            ct.unwrap_or_else(|| wider.constant(0.0, ty.dtype, &ty.dims))
+        })
+        .collect();
+
+    // What of the body it reads.
+    let held: Vec<NodeId> = inputs[..first_carry]
+        .iter()
+        .chain(&inputs[first_carry + shape.carries..])
+        .flatten()
+        .copied()
+        .chain(seeds.iter().map(|(_, ct)| *ct))
+        .collect();
+    let part = Part { graph: &wider, old, held: &held };
+    let residuals = part.residuals(&results);
+    let stacked = residual::widen(graph, id, &wider, &residuals, shape.carries);
+
+    // The derivative as a Scan of its own: consts, carried cotangents and sums, then what comes in slices.
+    let is_read = part.reads(&results);
+    let read_consts: Vec<usize> = (0..consts).filter(|k| inputs[1 + k].is_some_and(&is_read)).collect();
+    let read_xs: Vec<usize> =
+        (0..shape.xs).filter(|k| inputs[first_carry + shape.carries + k].is_some_and(&is_read)).collect();
+    let bound = |id: NodeId| Boundary::of(&wider, id, "cotangent");
+    let iteration = Boundary { node: inputs[0], ty: body.inputs[0].ty.clone(), name: "iteration".into() };
+    let boundary: Vec<Boundary> = std::iter::once(iteration)
+        .chain(read_consts.iter().map(|k| bound(input(1 + k))))
+        .chain(of_carries.iter().chain(&sums).map(|(_, ct)| bound(*ct)))
+        .chain(residuals.iter().map(|id| bound(*id)))
+        .chain(read_xs.iter().map(|k| bound(input(first_carry + shape.carries + k))))
+        .chain(of_ys.iter().map(|(_, ct)| bound(*ct)))
+        .collect();
+    let derivative = extract(&wider, &boundary, &results);
+    let zeros = |graph: &mut Graph, id: NodeId| {
+        let ty = graph.ty(id).clone();
+        graph.constant(0.0, ty.dtype, &ty.dims)
+    };
+    let mut operands: Vec<NodeId> = read_consts.iter().map(|k| const_nodes[*k]).collect();
+    for k in &needs.carries {
+        operands.push(cts[*k].unwrap_or_else(|| zeros(graph, carry_nodes[*k])));
+    }
+    for k in &needs.consts {
+        let so_far = found.of_node(const_nodes[*k]);
+        operands.push(so_far.unwrap_or_else(|| zeros(graph, const_nodes[*k])));
+    }
+    operands.extend(&stacked);
+    operands.extend(read_xs.iter().map(|k| x_nodes[*k]));
+    operands.extend(needs.ys.iter().filter_map(|y| cts[shape.carries + y]));
+    let shape = ScanShape {
+        body: graph.bodies.len(),
+        length: shape.length,
+        carries: needs.carries.len() + needs.consts.len(),
+        xs: stacked.len() + read_xs.len() + needs.ys.len(),
+        options: ScanOptions { reverse: !shape.options.reverse, ..shape.options },
+        residuals: 0,
+    };
+    graph.bodies.push(Arc::new(derivative));
+    let scan = graph.emit(Op::Scan, &operands, &shape.encode(), &[]);
+    let mut results = 0..;
+    let mut next = |graph: &mut Graph| {
+        let index = results.next().unwrap_or_default();
+        graph.emit(Op::Result, &[scan], &[index], &[])
+    };
+    let carries: Vec<Change> =
+        needs.carries.iter().map(|k| Change::Add(carry_nodes[*k], next(graph))).collect();
+    let sums: Vec<Change> =
+        needs.consts.iter().map(|k| Change::Replace(const_nodes[*k], next(graph))).collect();
+    let slices: Vec<Change> = needs.xs.iter().map(|k| Change::Add(x_nodes[*k], next(graph))).collect();
+    Ok(sums.into_iter().chain(carries).chain(slices).collect())
 }
 
 /// Indices of what takes part in the derivative.
@@ -107,92 +147,44 @@ impl Needs {
     fn find(
         body: &Graph,
         shape: &ScanShape,
-        node: &Node,
+        consts: usize,
         cts: &[Option<NodeId>],
         wanted: &[bool],
-    ) -> Result<Needs, Vec<crate::GraphError>> {
-        let consts = shape.consts(node.inputs.len());
+    ) -> Result<Needs, Vec<GraphError>> {
         // Inputs of the body are shifted by the index of the step.
         let first_carry = 1 + consts;
-        let inputs = input_nodes(body);
-        let outputs = output_nodes(body);
+        let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
         let mut active: Vec<bool> = std::iter::once(false).chain(wanted.iter().copied()).collect();
         let last = outputs.iter().copied().max().unwrap_or(NodeId(0));
         loop {
             let wrt: Vec<NodeId> =
                 inputs.iter().zip(&active).filter_map(|(id, active)| id.filter(|_| *active)).collect();
             let reaches = reachable(body, last, &wrt);
-            let grown: Vec<usize> = (0..shape.carries)
-                .filter(|index| reaches[outputs[*index].index()] && !active[first_carry + index])
-                .collect();
+            let grows = |k: &usize| reaches[outputs[*k].index()] && !active[first_carry + k];
+            let grown: Vec<usize> = (0..shape.carries).filter(grows).collect();
             if grown.is_empty() {
                 break;
             }
-            grown.iter().for_each(|index| active[first_carry + index] = true);
+            grown.iter().for_each(|k| active[first_carry + k] = true);
         }
-        let is_float = |output: NodeId| body.ty(output).dtype.is_float();
         let mut seeded: Vec<bool> = cts.iter().map(Option::is_some).collect();
-        for index in 0..shape.carries {
-            seeded[index] &= active[first_carry + index];
-        }
+        (0..shape.carries).for_each(|k| seeded[k] &= active[first_carry + k]);
         let reached = loop {
             let reached = inputs_reached(body, &seeded, &active)?;
-            let grown: Vec<usize> = (0..shape.carries)
-                .filter(|index| reached[first_carry + index] && !seeded[*index] && is_float(outputs[*index]))
-                .collect();
+            let is_float = |k: usize| body.ty(outputs[k]).dtype.is_float();
+            let grows = |k: &usize| reached[first_carry + k] && !seeded[*k] && is_float(*k);
+            let grown: Vec<usize> = (0..shape.carries).filter(grows).collect();
             if grown.is_empty() {
                 break reached;
             }
-            grown.iter().for_each(|index| seeded[*index] = true);
+            grown.iter().for_each(|k| seeded[*k] = true);
         };
-        let pick = |range: std::ops::Range<usize>, holds: &dyn Fn(usize) -> bool| {
-            range.filter(|i| holds(*i)).collect()
-        };
+        let first_x = first_carry + shape.carries;
         Ok(Needs {
-            carries: pick(0..shape.carries, &|index| seeded[index]),
-            consts: pick(0..consts, &|index| reached[1 + index]),
-            xs: pick(0..shape.xs, &|index| reached[first_carry + shape.carries + index]),
-            ys: pick(0..seeded.len() - shape.carries, &|index| seeded[shape.carries + index]),
+            carries: (0..shape.carries).filter(|k| seeded[*k]).collect(),
+            consts: (0..consts).filter(|k| reached[1 + k]).collect(),
+            xs: (0..shape.xs).filter(|k| reached[first_x + k]).collect(),
+            ys: (0..seeded.len() - shape.carries).filter(|y| seeded[shape.carries + y]).collect(),
         })
     }
-}
-
-/// What the forward pass hands to its derivative, stacked over the steps.
-struct Saved {
-    /// Each carry as it was before the step.
-    carries: Vec<NodeId>,
-    /// Values that the body marks with Save, in order; only where the rest is computed again.
-    marked: Vec<NodeId>,
-}
-
-/// Emits the forward Scan once more with its carries as further ys. Unrolled, both are one.
-fn save(graph: &mut Graph, node: &Node, shape: &ScanShape, body: &Graph) -> Saved {
-    let mut wider = body.clone();
-    let first_carry = 1 + shape.consts(node.inputs.len());
-    let kept: Vec<NodeId> = input_nodes(body)
-        .into_iter()
-        .enumerate()
-        .skip(first_carry)
-        .take(shape.carries)
-        .map(|(index, id)| {
-            let ty = body.inputs[index].ty.clone();
-            id.unwrap_or_else(|| wider.push(Op::Input, &[], &[index as i64], &[], ty))
-        })
-        .collect();
-    let live = live(body);
-    let is_mark = |id: &NodeId| live[id.index()] && body.node(*id).op == Op::Save && shape.options.recompute;
-    let marked: Vec<NodeId> = body.ids().filter(is_mark).collect();
-    for id in kept.iter().chain(&marked) {
-        wider.add_output(*id);
-    }
-    let index = graph.bodies.len();
-    graph.bodies.push(Arc::new(wider));
-    let again = ScanShape { body: index, ..*shape };
-    let scan = graph.emit(Op::Scan, &node.inputs, &again.encode(), &[]);
-    let first = body.outputs.len();
-    let mut results = (first..first + kept.len() + marked.len())
-        .map(|result| graph.emit(Op::Result, &[scan], &[result as i64], &[]))
-        .collect::<Vec<_>>();
-    let marked = results.split_off(kept.len());
-    Saved { carries: results, marked }
 }

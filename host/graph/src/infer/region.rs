@@ -48,6 +48,9 @@ pub fn scan(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault>
             None => return Err(fault(format!("gets no carry {index} from its body"))),
         }
     }
+    if body.outputs.len() < shape.carries + shape.residuals {
+        return Err(fault(format!("has a body of {} results, too few", body.outputs.len())));
+    }
     for decl in &body.outputs[shape.carries..] {
         rank_limit([&[shape.length], &decl.ty.dims[..]].concat(), decl.ty.dtype)?;
     }
@@ -72,8 +75,9 @@ pub fn when(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault>
     let consts = operands.len().checked_sub(shape.olds);
     let consts = consts.ok_or_else(|| fault(format!("has {} operands, too few", inputs.len())))?;
     inputs_fit(body, &operands.iter().map(|id| graph.ty(*id).clone()).collect::<Vec<_>>())?;
-    if body.outputs.len() != shape.olds {
-        return Err(fault(format!("has {} old values and {} new ones", shape.olds, body.outputs.len())));
+    let news = body.outputs.len().checked_sub(shape.residuals);
+    if news != Some(shape.olds) {
+        return Err(fault(format!("has {} old values and {} new ones", shape.olds, news.unwrap_or(0))));
     }
     for (old, new) in operands[consts..].iter().zip(&body.outputs) {
         if *graph.ty(*old) != new.ty {

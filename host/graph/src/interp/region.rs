@@ -43,5 +43,7 @@ pub fn when(graph: &Graph, node: &Node, operands: &[&Tensor]) -> Vec<Tensor> {
     if shape.is_due(operands[0].data[0] as i64) {
         return watch(&graph.bodies[shape.body], &values, &mut [], |_, _| {});
     }
-    values[values.len() - shape.olds..].to_vec()
+    let olds = values[values.len() - shape.olds..].to_vec();
+    let residuals = &graph.bodies[shape.body].outputs[shape.olds..];
+    olds.into_iter().chain(residuals.iter().map(|decl| Tensor::zeros(&decl.ty))).collect()
 }
