@@ -96,6 +96,20 @@ fn cases() -> Vec<Case> {
         graph.emit(Op::Rope, &[x[0], positions], &[], &[100.0])
     }));
     cases.push(op(Op::Attention, &[&[1, 4, 3, 2], &[1, 2, 3, 2], &[1, 2, 3, 2]], &[], &[0.7]));
+    let (queries, keys, values): (&[usize], &[usize], &[usize]) =
+        (&[2, 2, 3, 2], &[2, 1, 5, 2], &[2, 1, 5, 3]);
+    cases.push(op(Op::Attention, &[queries, keys, values], &[1, 2, 1], &[0.7]));
+    cases.push(op(Op::Attention, &[queries, &[2, 1, 2, 2], &[2, 1, 2, 3]], &[], &[0.7]));
+    cases.push(case("Attention with optional operands", &[queries, keys, values], |graph, x| {
+        let counted = |graph: &mut Graph, axis: i64, dims: [i64; 2]| {
+            graph.emit(Op::Iota, &[], &[axis, DType::I32 as i64, dims[0], dims[1]], &[])
+        };
+        let per_sequence = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
+        let (of_queries, of_keys) = (counted(graph, 0, [2, 3]), counted(graph, 0, [2, 5]));
+        // The first sequence holds no key, so its queries see nothing.
+        let operands = [x[0], x[1], x[2], per_sequence, per_sequence, of_queries, of_keys];
+        graph.emit(Op::Attention, &operands, &[1, 0, 0, 15], &[0.7])
+    }));
     cases.push(case("LinearCrossEntropy", &[&[2, 3], &[5, 3]], |graph, x| {
         let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
         graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])

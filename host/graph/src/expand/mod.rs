@@ -16,46 +16,45 @@ use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 /// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped.
 pub fn expand(graph: &Graph) -> Graph {
     rewrite(graph, |graph, node, inputs| match node.op.row().class {
-        Class::Composite => expand_fully(graph, node.op, inputs, &node.floats),
+        Class::Composite => expand_fully(graph, node, inputs),
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
     })
 }
 
 /// A composite inside a decomposition is emitted as a composite; here it is taken apart as well.
-fn expand_fully(graph: &mut Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> NodeId {
-    if op == Op::Attention {
-        return Builder::with(graph, |b| {
-            let [q, k, v] = [0, 1, 2].map(|index: usize| b.var(inputs[index]));
-            attention(q, k, v, floats[0], softmax).id
-        });
-    }
-    decompose(graph, op, inputs, floats)
+fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
+    Builder::with(graph, |b| match node.op {
+        Op::Attention => attention(&vars(b, inputs), node.attention_mask(), node.floats[0], softmax).id,
+        _ => decompose(b, node, inputs),
+    })
 }
 
 /// Emits the decomposition of one composite node.
 pub fn expand_node(graph: &mut Graph, node: &Node) -> NodeId {
-    decompose(graph, node.op, &node.inputs, &node.floats)
+    Builder::with(graph, |b| decompose(b, node, &node.inputs))
 }
 
-fn decompose(graph: &mut Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> NodeId {
-    Builder::with(graph, |b| {
-        let x = b.var(inputs[0]);
-        let operand = |index: usize| b.var(inputs[index]);
-        match op {
-            Op::Softmax => softmax(x),
-            Op::LayerNorm => {
-                let (normal, _) = standardize(x, floats[0]);
-                let scaled = normal * operand(1).like(x);
-                if inputs.len() == 3 { scaled + operand(2).like(x) } else { scaled }
-            }
-            Op::RmsNorm => rms_scaled(x, floats[0]).0 * operand(1).like(x),
-            Op::Rope => rope(x, operand(1), floats[0]),
-            Op::Attention => attention(x, operand(1), operand(2), floats[0], |s| s.unary(Op::Softmax)),
-            Op::LinearCrossEntropy => linear_cross_entropy(x, operand(1), operand(2)),
-            other => unreachable!("{other} is not a composite"),
+fn vars<'b>(b: &'b Builder, inputs: &[NodeId]) -> Vec<Var<'b>> {
+    inputs.iter().map(|id| b.var(*id)).collect()
+}
+
+fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
+    let (operands, floats) = (vars(b, inputs), &node.floats);
+    let x = operands[0];
+    let result = match node.op {
+        Op::Softmax => softmax(x),
+        Op::LayerNorm => {
+            let (normal, _) = standardize(x, floats[0]);
+            let scaled = normal * operands[1].like(x);
+            if inputs.len() == 3 { scaled + operands[2].like(x) } else { scaled }
         }
-        .id
-    })
+        Op::RmsNorm => rms_scaled(x, floats[0]).0 * operands[1].like(x),
+        Op::Rope => rope(x, operands[1], floats[0]),
+        Op::Attention => attention(&operands, node.attention_mask(), floats[0], |s| s.unary(Op::Softmax)),
+        Op::LinearCrossEntropy => linear_cross_entropy(x, operands[1], operands[2]),
+        other => unreachable!("{other} is not a composite"),
+    };
+    result.id
 }
 
 fn softmax(x: Var<'_>) -> Var<'_> {
