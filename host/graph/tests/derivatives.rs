@@ -114,6 +114,16 @@ fn cases() -> Vec<Case> {
         let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
         graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])
     }));
+    cases.push(case("CrossEntropy", &[&[2, 4, 3]], |graph, x| {
+        // Targets -1 and 3 are outside 0..3.
+        let [row, column] =
+            [0, 1].map(|axis| graph.emit(Op::Iota, &[], &[axis, DType::I32 as i64, 2, 4], &[]));
+        let targets = graph.emit(Op::Sub, &[column, row], &[], &[]);
+        graph.emit(Op::CrossEntropy, &[x[0], targets], &[], &[])
+    }));
+    for tokens in [5, 2] {
+        cases.push(op(Op::CausalConv, &[&[2, tokens, 3], &[3, 4], &[2, 3, 3]], &[], &[]));
+    }
     cases
 }
 

@@ -140,7 +140,12 @@ op_table! {
          j - prefix, and query i has q_offset[b] + i, without that operand Tk - prefix - Tq + i. The key is visible \
          if all hold: causal: key position <= query position; window > 0: query position - key position < window; \
          kv_len: key position < kv_len[b]; segments: equal. A query that sees no key gives 0.";
-    125 LinearCrossEntropy Composite 3..=3 "" "-log softmax(x w')[target]: x[..., D], w[V, D], targets[...] of i32, loss[...].";
+    125 LinearCrossEntropy Composite 3..=3 ""
+        "CrossEntropy of logits x w': x[..., D], w[V, D], targets[...] of i32, loss[...].";
+    126 CrossEntropy Composite 2..=2 ""
+        "-log softmax(logits)[target]: logits[..., V], targets[...] of i32, loss[...]. A target outside 0..V is ignored: loss 0.";
+    127 CausalConv Composite 3..=3 ""
+        "y[b, t, c] = sum_j weight[c, j] concat(tail, x)[b, t + j, c]: x[B, T, C], weight[C, K], tail[B, K - 1, C].";
 }
 
 impl fmt::Display for Op {

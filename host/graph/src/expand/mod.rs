@@ -2,14 +2,18 @@
 //! closed under differentiation.
 
 mod attention;
+mod conv;
 mod loss;
 mod rope;
 
 use ops::{Class, Op};
 
 use attention::attention;
-use loss::linear_cross_entropy;
+use conv::causal_conv;
+use loss::{cross_entropy, linear_cross_entropy};
 use rope::rope;
+
+pub(crate) use loss::cross_entropy_cotangent;
 
 use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 
@@ -23,9 +27,15 @@ pub fn expand(graph: &Graph) -> Graph {
 
 /// A composite inside a decomposition is emitted as a composite; here it is taken apart as well.
 fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
-    Builder::with(graph, |b| match node.op {
-        Op::Attention => attention(&vars(b, inputs), node.attention_mask(), node.floats[0], softmax).id,
-        _ => decompose(b, node, inputs),
+    Builder::with(graph, |b| {
+        let operands = vars(b, inputs);
+        match node.op {
+            Op::Attention => attention(&operands, node.attention_mask(), node.floats[0], softmax).id,
+            Op::LinearCrossEntropy => {
+                linear_cross_entropy(operands[0], operands[1], operands[2], cross_entropy).id
+            }
+            _ => decompose(b, node, inputs),
+        }
     })
 }
 
@@ -51,7 +61,11 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
         Op::RmsNorm => rms_scaled(x, floats[0]).0 * operands[1].like(x),
         Op::Rope => rope(x, operands[1], floats[0]),
         Op::Attention => attention(&operands, node.attention_mask(), floats[0], |s| s.unary(Op::Softmax)),
-        Op::LinearCrossEntropy => linear_cross_entropy(x, operands[1], operands[2]),
+        Op::LinearCrossEntropy => linear_cross_entropy(x, operands[1], operands[2], |x, targets| {
+            x.binary(Op::CrossEntropy, targets)
+        }),
+        Op::CrossEntropy => cross_entropy(x, operands[1]),
+        Op::CausalConv => causal_conv(x, operands[1], operands[2]),
         other => unreachable!("{other} is not a composite"),
     };
     result.id

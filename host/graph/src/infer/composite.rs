@@ -1,8 +1,7 @@
 //! Types of composites: what each expects of its operands, in the letters of its row in the op table.
 
-use ops::{DType, Op};
-
 use ops::attention::{KEY_SEGMENTS, KV_LEN, Q_OFFSET, QUERY_SEGMENTS};
+use ops::{DType, Op};
 
 use super::{Fault, fault, need_dtype};
 use crate::attributes::AttentionMask;
@@ -41,6 +40,21 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             expect(w.rank() == 2 && w.dims[1] == last, "contracts x[..., D] with w[V, D]")?;
             expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
             Ok(Ty::new(DType::F32, &targets.dims))
+        }
+        Op::CrossEntropy => {
+            need_dtype(graph, inputs[1], DType::I32)?;
+            expect(ty(1).dims[..] == x.dims[..x.rank() - 1], "needs logits[..., V] and targets[...]")?;
+            Ok(Ty::new(DType::F32, &ty(1).dims))
+        }
+        Op::CausalConv => {
+            let (weight, tail) = (ty(1), ty(2));
+            need_dtype(graph, inputs[1], DType::F32)?;
+            need_dtype(graph, inputs[2], DType::F32)?;
+            expect(x.rank() == 3 && tail.rank() == 3, "needs x[B, T, C] and tail[B, K - 1, C]")?;
+            let taps = tail.dims[1] + 1;
+            expect(weight.dims == [last, taps], &format!("needs weight[C, K], here {:?}", [last, taps]))?;
+            expect(tail.dims == [x.dims[0], taps - 1, last], "needs x[B, T, C] and tail[B, K - 1, C]")?;
+            Ok(x.clone())
         }
         other => Err(fault(format!("has no inference row for {other}"))),
     }
