@@ -1,7 +1,7 @@
 //! Composites at random shapes, with first and second derivatives: the CPU device against the interpreter.
 
 use data::Stream;
-use graph::{DType, Graph, NodeId, Op, Ty, grad};
+use graph::{Builder, DType, Graph, NodeId, Op, Ty, gated_delta_rule, grad, linear_attention};
 use host_tests::replay::{interpreted, on_cpu};
 
 /// f32 against f64 through two rounds of differentiation, as a part of the largest value of a result.
@@ -143,5 +143,37 @@ fn causal_convolutions_long_and_short() {
         let tail = maker.input(&[batch, taps - 1, channels]);
         let y = maker.graph.emit(Op::CausalConv, &[x, weight, tail], &[], &[]);
         check(seed, &maker.finish(&[y], seed % 3 == 0));
+    }
+}
+
+#[test]
+fn linear_recurrences_in_chunks() {
+    for seed in 0..40 {
+        let mut maker = Maker::new(seed, "delta");
+        let (batch, heads) = (maker.pick(&[1, 2]), maker.pick(&[1, 3]));
+        let (tokens, chunk) = (maker.pick(&[1, 3, 8, 20, 70]), maker.pick(&[4, 16, 64]));
+        let (width, size) = (maker.pick(&[4, 16]), maker.pick(&[1, 5, 16]));
+        let decay = maker.pick(&[0.0, 0.2, 11.5]);
+        let q = maker.input(&[batch, heads, tokens, width]);
+        let k = maker.input(&[batch, heads, tokens, width]);
+        let v = maker.input(&[batch, heads, tokens, size]);
+        let gate = maker.input(&[batch, heads, tokens]);
+        let state = maker.input(&[batch, heads, size, width]);
+        let rate = (seed % 2 == 0).then(|| maker.input(&[batch, heads, tokens]));
+        let results = Builder::with(&mut maker.graph, |b| {
+            let [q, k, v, gate, state] = [q, k, v, gate, state].map(|id| b.var(id));
+            let norm = (k * k).sum(&[3]).plus(1e-6).unary(Op::Sqrt);
+            let k = k / norm.like(k);
+            let log_alpha = gate.plus(-1.0).scale(0.5 * decay);
+            let (out, last) = match rate {
+                Some(rate) => {
+                    let beta = b.var(rate).plus(1.0).scale(0.95);
+                    gated_delta_rule(q, k, v, log_alpha, beta, state, chunk)
+                }
+                None => linear_attention(q, k, v, log_alpha, state, chunk),
+            };
+            [out.id, last.id]
+        });
+        check(seed, &maker.finish(&results, seed % 5 == 0));
     }
 }

@@ -2,9 +2,12 @@
 //! closed under differentiation.
 
 mod attention;
+mod chunks;
 mod conv;
+mod delta;
 mod loss;
 mod rope;
+mod triangular;
 
 use ops::{Class, Op};
 
@@ -13,8 +16,10 @@ use conv::causal_conv;
 use loss::{cross_entropy, linear_cross_entropy};
 use rope::rope;
 
+pub use delta::{gated_delta_rule, linear_attention};
 pub(crate) use loss::cross_entropy_cotangent;
 
+use crate::attributes::DotAxes;
 use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 
 /// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped.
@@ -69,6 +74,18 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
         other => unreachable!("{other} is not a composite"),
     };
     result.id
+}
+
+/// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each
+/// matrix that is summed over, 0 or 1. Result [batch..., remaining axis of x, remaining axis of y].
+fn batched<'b>(x: Var<'b>, y: Var<'b>, batch: usize, over: (usize, usize)) -> Var<'b> {
+    let pairs: Vec<usize> = (0..batch).collect();
+    let axes = DotAxes {
+        batch: (pairs.clone(), pairs),
+        contract: (vec![batch + over.0], vec![batch + over.1]),
+        free: (vec![batch + 1 - over.0], vec![batch + 1 - over.1]),
+    };
+    x.dot(y, &axes, 1.0)
 }
 
 fn softmax(x: Var<'_>) -> Var<'_> {
