@@ -241,3 +241,28 @@ fn a_gradient_is_found_for_a_movement_in_the_middle_of_a_chain() {
     let loss = weigh(&mut graph, end);
     assert!(grad(&mut graph, loss, &[middle])[0].is_some());
 }
+
+#[test]
+fn wrong_losses_and_convolutions_say_what_is_needed() {
+    let refused = |op: Op, operands: &[(DType, &[usize])], ints: &[i64]| {
+        let mut graph = Graph::default();
+        let ids: Vec<NodeId> = operands
+            .iter()
+            .enumerate()
+            .map(|(i, (dtype, dims))| graph.input(&format!("x{i}"), Ty::new(*dtype, dims)))
+            .collect();
+        assert_eq!(graph.emit(op, &ids, ints, &[]), NodeId::POISON);
+        graph.errors.remove(0).to_string()
+    };
+    let (float, int) = (DType::F32, DType::I32);
+    let expect = |message: String, part: &str| assert!(message.contains(part), "{part:?} not in {message}");
+    let loss = Op::CrossEntropy;
+    expect(refused(loss, &[(float, &[2, 9]), (float, &[2])], &[]), "needs i32, got x1 f32[2]");
+    expect(refused(loss, &[(float, &[2, 9]), (int, &[3])], &[]), "needs logits[..., V] and targets[...]");
+    expect(refused(loss, &[(float, &[2, 9]), (int, &[2])], &[1]), "takes no integer attributes, got [1]");
+    let conv = |weight: &[usize], tail: &[usize]| {
+        refused(Op::CausalConv, &[(float, &[2, 5, 3]), (float, weight), (float, tail)], &[])
+    };
+    expect(conv(&[3, 3], &[2, 3, 3]), "needs weight[C, K], here [3, 4]");
+    expect(conv(&[3, 4], &[1, 3, 3]), "needs x[B, T, C] and tail[B, K - 1, C]");
+}

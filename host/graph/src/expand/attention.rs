@@ -6,7 +6,7 @@ use ops::{DType, Op};
 use crate::Var;
 use crate::attributes::{AttentionMask, DotAxes};
 
-/// What a masked attention score is set to. Not -inf: WGSL promises nothing about infinities.
+/// What a masked score or exponent is set to: its exponential is 0. Not -inf: WGSL promises nothing about infinities.
 pub(super) const MASKED: f64 = -1e30;
 
 /// `operands` are q[B, H, Tq, D], k[B, G, Tk, D], v[B, G, Tk, Dv] and those that `mask` names; the result is

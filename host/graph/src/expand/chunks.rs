@@ -9,7 +9,8 @@ use ops::{DType, Op};
 
 use super::attention::MASKED;
 use super::batched;
-use crate::Var;
+use crate::attributes::DotAxes;
+use crate::{Ty, Var};
 
 /// Queries, keys and values of all chunks, and how far each token is from others in decay.
 pub struct Chunks<'b> {
@@ -40,7 +41,7 @@ impl<'b> Chunks<'b> {
         let square = [groups, count, chunk, chunk];
         let index = |axis: usize, dims: &[usize]| q.builder().iota(axis, DType::I32, dims);
 
-        let ones = steps.builder().constant(1.0, &crate::Ty::new(DType::F32, &[chunk, chunk]));
+        let ones = steps.builder().constant(1.0, &Ty::new(DType::F32, &[chunk, chunk]));
         let later = index(0, &[chunk, chunk]).binary(Op::Lt, index(1, &[chunk, chunk]));
         let until = later.select(ones.constant(0.0), ones);
         let total = sum_last(steps, until);
@@ -130,7 +131,7 @@ pub fn scaled<'b>(x: Var<'b>, factors: Var<'b>) -> Var<'b> {
 /// Running sums along the last axis, as a product: `until[i, j]` is 1 for j <= i.
 fn sum_last<'b>(x: Var<'b>, until: Var<'b>) -> Var<'b> {
     let last = x.rank() - 1;
-    let axes = crate::attributes::DotAxes {
+    let axes = DotAxes {
         batch: (vec![], vec![]),
         contract: (vec![last], vec![1]),
         free: ((0..last).collect(), vec![0]),

@@ -33,7 +33,8 @@ pub fn gated_delta_rule<'b>(
     let from_start = scaled(chunks.k_gnck, beta_gnc * chunks.since_start_gnc);
     let erased_gnck = batched(solved_gncc, from_start, 2, (1, 0));
 
-    // The values written are own - erased S', so the state's way through a chunk is S (e^c_C I - erased' keys) + own' keys.
+    // The values written are own - erased S', so a chunk takes S to S (e^c_C I - erased' keys) + own' keys: one
+    // product from chunk to chunk.
     let kept_gnkk = diagonal(chunks.across_gn, chunks.k_gnck.dims()[3])
         - batched(erased_gnck, chunks.keys_at_end(), 2, (0, 0));
     let added_gnvk = chunks.added(own_gncv);
