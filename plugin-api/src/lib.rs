@@ -33,6 +33,7 @@
 compile_error!("plugins need `panic = \"unwind\"`: a panic must become an error that names the plugin");
 
 pub mod abi;
+mod attention;
 mod component;
 mod cx;
 mod export;
@@ -42,13 +43,15 @@ mod layers;
 mod metadata;
 mod operators;
 mod options;
+mod rows;
 mod tensor;
 
+pub use attention::{attention, attention_with, Attend, Mask};
 pub use component::{plugin_root, root_layout, AttentionAdapter, ModelAdapter, OptimizerAdapter};
 pub use cx::{Builder, Cx};
 pub use guard::guard;
 pub use kinds::{Attention, Fault, Group, Init, Loss, Model, Optimizer, Output, Role};
-pub use layers::attention;
+pub use layers::causal_conv;
 pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
@@ -59,8 +62,9 @@ pub use {abi_stable, inventory, schemars, serde, serde_json};
 
 /// All that a component's file needs.
 pub mod prelude {
-    pub use crate::{attention, component, export_plugin, options};
+    pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{
-        Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Model, Optimizer, Output, Role, Tensor,
+        Attend, Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output, Role,
+        Tensor,
     };
 }

@@ -106,6 +106,13 @@ impl<'c> Tensor<'c> {
         self * 0.5 * ((self * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0)
     }
 
+    /// x Phi(x) by its approximation with tanh (Hendrycks and Gimpel 2016).
+    #[track_caller]
+    pub fn gelu_tanh(self) -> Tensor<'c> {
+        let inner = (self + self * self.square() * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+        self * 0.5 * (inner.tanh() + 1.0)
+    }
+
     /// 1 / (1 + e^-x), as (1 + tanh(x / 2)) / 2, which never overflows.
     #[track_caller]
     pub fn sigmoid(self) -> Tensor<'c> {
@@ -116,5 +123,32 @@ impl<'c> Tensor<'c> {
     #[track_caller]
     pub fn silu(self) -> Tensor<'c> {
         self * self.sigmoid()
+    }
+
+    /// silu(x) up: the gate of SwiGLU (Shazeer 2020).
+    #[track_caller]
+    pub fn swiglu(self, up: Tensor<'c>) -> Tensor<'c> {
+        self.silu() * up
+    }
+
+    /// log(1 + e^x), without overflow: m + log(e^(x - m) + e^-m) with m = max(x, 0). The value does not depend on m, so
+    /// no cotangent passes there, and the derivatives are those of the smooth function at 0 too.
+    #[track_caller]
+    pub fn softplus(self) -> Tensor<'c> {
+        let peak = self.relu().stop_grad();
+        peak + ((self - peak).exp() + (-peak).exp()).ln()
+    }
+
+    /// max(x, 0)^2 (So et al. 2021), with derivatives 0 at 0.
+    #[track_caller]
+    pub fn relu_squared(self) -> Tensor<'c> {
+        let zero = self.number(0.0);
+        zero.less(self).select(self.square(), zero)
+    }
+
+    /// cap tanh(x / cap): nearly x while small, never beyond the cap.
+    #[track_caller]
+    pub fn softcap(self, cap: f64) -> Tensor<'c> {
+        (self * (1.0 / cap)).tanh() * cap
     }
 }

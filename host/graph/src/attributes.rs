@@ -1,5 +1,7 @@
 //! Reading the integer attributes of the ops that have structure.
 
+use ops::attention::{KEY_SEGMENTS, QUERY_SEGMENTS};
+
 use crate::{Node, ScanOptions};
 
 /// Axes of a Dot, decoded. `batch`, `contract` pair axes of x with axes of y; `free` are the rest, in order.
@@ -135,6 +137,53 @@ pub fn pairs(ints: &[i64]) -> Vec<(usize, usize)> {
     ints.chunks(2).map(|pair| (pair[0] as usize, pair[1] as usize)).collect()
 }
 
+/// What an Attention lets its queries see, decoded. Attributes that are left out have the values of `[1, 0, 0, 0]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionMask {
+    pub causal: bool,
+    /// How many keys a query sees, its own included; 0 for all.
+    pub window: usize,
+    pub prefix: usize,
+    operands: i64,
+}
+
+impl AttentionMask {
+    /// The reason is worded to follow "Attention".
+    pub fn decode(ints: &[i64]) -> Result<AttentionMask, &'static str> {
+        let defaults = [1, 0, 0, 0];
+        if ints.len() > defaults.len() {
+            return Err("takes at most 4 integer attributes: causal, window, prefix, operands");
+        }
+        let [causal, window, prefix, operands] =
+            std::array::from_fn(|index| ints.get(index).copied().unwrap_or(defaults[index]));
+        let extent = |value: i64| u32::try_from(value).ok().filter(|value| *value <= i32::MAX as u32);
+        let (Some(window), Some(prefix)) = (extent(window), extent(prefix)) else {
+            return Err("needs a window and a prefix in 0..2^31");
+        };
+        let segments = QUERY_SEGMENTS | KEY_SEGMENTS;
+        if !(0..16).contains(&operands) || ![0, segments].contains(&(operands & segments)) {
+            return Err(
+                "needs operands as a sum of 1 (q_offset), 2 (kv_len) and 12 (segments of queries and keys)",
+            );
+        }
+        if !(0..=1).contains(&causal) {
+            return Err("needs causal as 0 or 1");
+        }
+        Ok(AttentionMask { causal: causal == 1, window: window as usize, prefix: prefix as usize, operands })
+    }
+
+    /// Where among all operands the optional one with this bit is.
+    pub fn operand(self, bit: i64) -> Option<usize> {
+        let before = (self.operands & (bit - 1)).count_ones() as usize;
+        (self.operands & bit != 0).then_some(3 + before)
+    }
+
+    /// How many operands q, k, v and the optional ones are.
+    pub fn arity(self) -> usize {
+        3 + self.operands.count_ones() as usize
+    }
+}
+
 impl Node {
     /// Axes of a verified Dot.
     pub fn dot_axes(&self, rank_x: usize, rank_y: usize) -> DotAxes {
@@ -149,5 +198,10 @@ impl Node {
     /// Shape of a verified When.
     pub fn when_shape(&self) -> WhenShape {
         WhenShape::decode(&self.ints).expect("inference accepted this When")
+    }
+
+    /// Mask of a verified Attention.
+    pub fn attention_mask(&self) -> AttentionMask {
+        AttentionMask::decode(&self.ints).expect("inference accepted this Attention")
     }
 }

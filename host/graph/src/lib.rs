@@ -27,7 +27,7 @@ mod vjp;
 
 pub use differentiate::{Cotangents, grad};
 pub use error::GraphError;
-pub use expand::{expand, expand_node};
+pub use expand::{expand, expand_node, gated_delta_rule, linear_attention};
 pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
 pub use ops::{Class, DType, Op};
 pub use regions::ScanOptions;

@@ -103,10 +103,34 @@ fn cases() -> Vec<Case> {
         graph.emit(Op::Rope, &[x[0], positions], &[], &[100.0])
     }));
     cases.push(op(Op::Attention, &[&[1, 4, 3, 2], &[1, 2, 3, 2], &[1, 2, 3, 2]], &[], &[0.7]));
+    let (queries, keys, values): (&[usize], &[usize], &[usize]) =
+        (&[2, 2, 3, 2], &[2, 1, 5, 2], &[2, 1, 5, 3]);
+    cases.push(op(Op::Attention, &[queries, keys, values], &[1, 2, 1], &[0.7]));
+    cases.push(op(Op::Attention, &[queries, &[2, 1, 2, 2], &[2, 1, 2, 3]], &[], &[0.7]));
+    cases.push(case("Attention with optional operands", &[queries, keys, values], |graph, x| {
+        let counted = |graph: &mut Graph, axis: i64, dims: [i64; 2]| {
+            graph.emit(Op::Iota, &[], &[axis, DType::I32 as i64, dims[0], dims[1]], &[])
+        };
+        let per_sequence = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
+        let (of_queries, of_keys) = (counted(graph, 0, [2, 3]), counted(graph, 0, [2, 5]));
+        // The first sequence holds no key, so its queries see nothing.
+        let operands = [x[0], x[1], x[2], per_sequence, per_sequence, of_queries, of_keys];
+        graph.emit(Op::Attention, &operands, &[1, 0, 0, 15], &[0.7])
+    }));
     cases.push(case("LinearCrossEntropy", &[&[2, 3], &[5, 3]], |graph, x| {
         let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
         graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])
     }));
+    cases.push(case("CrossEntropy", &[&[2, 4, 3]], |graph, x| {
+        // Targets -1 and 3 are outside 0..3.
+        let [row, column] =
+            [0, 1].map(|axis| graph.emit(Op::Iota, &[], &[axis, DType::I32 as i64, 2, 4], &[]));
+        let targets = graph.emit(Op::Sub, &[column, row], &[], &[]);
+        graph.emit(Op::CrossEntropy, &[x[0], targets], &[], &[])
+    }));
+    for tokens in [5, 2] {
+        cases.push(op(Op::CausalConv, &[&[2, tokens, 3], &[3, 4], &[2, 3, 3]], &[], &[]));
+    }
     cases
 }
 
@@ -223,4 +247,29 @@ fn a_gradient_is_found_for_a_movement_in_the_middle_of_a_chain() {
     let end = graph.emit(Op::Reshape, &[middle], &[3, 2], &[]);
     let loss = weigh(&mut graph, end);
     assert!(grad(&mut graph, loss, &[middle])[0].is_some());
+}
+
+#[test]
+fn wrong_losses_and_convolutions_say_what_is_needed() {
+    let refused = |op: Op, operands: &[(DType, &[usize])], ints: &[i64]| {
+        let mut graph = Graph::default();
+        let ids: Vec<NodeId> = operands
+            .iter()
+            .enumerate()
+            .map(|(i, (dtype, dims))| graph.input(&format!("x{i}"), Ty::new(*dtype, dims)))
+            .collect();
+        assert_eq!(graph.emit(op, &ids, ints, &[]), NodeId::POISON);
+        graph.errors.remove(0).to_string()
+    };
+    let (float, int) = (DType::F32, DType::I32);
+    let expect = |message: String, part: &str| assert!(message.contains(part), "{part:?} not in {message}");
+    let loss = Op::CrossEntropy;
+    expect(refused(loss, &[(float, &[2, 9]), (float, &[2])], &[]), "needs i32, got x1 f32[2]");
+    expect(refused(loss, &[(float, &[2, 9]), (int, &[3])], &[]), "needs logits[..., V] and targets[...]");
+    expect(refused(loss, &[(float, &[2, 9]), (int, &[2])], &[1]), "takes no integer attributes, got [1]");
+    let conv = |weight: &[usize], tail: &[usize]| {
+        refused(Op::CausalConv, &[(float, &[2, 5, 3]), (float, weight), (float, tail)], &[])
+    };
+    expect(conv(&[3, 3], &[2, 3, 3]), "needs weight[C, K], here [3, 4]");
+    expect(conv(&[3, 4], &[1, 3, 3]), "needs x[B, T, C] and tail[B, K - 1, C]");
 }

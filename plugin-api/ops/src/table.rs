@@ -140,8 +140,19 @@ op_table! {
     121 LayerNorm Composite 2..=3 "; eps" "(x - mean) / sqrt(var + eps) * gain (+ bias) over the last axis.";
     122 RmsNorm Composite 2..=2 "; eps" "x / sqrt(mean(x^2) + eps) * gain over the last axis.";
     123 Rope Composite 2..=2 "; theta" "Rotary positions, half-split pairing: x[B, H, T, D], positions[T] (Su et al. 2021).";
-    124 Attention Composite 3..=3 "; scale" "Causal softmax(scale q k') v: q[B, H, T, D], k and v[B, G, T, D], G divides H.";
-    125 LinearCrossEntropy Composite 3..=3 "" "-log softmax(x w')[target]: x[..., D], w[V, D], targets[...] of i32, loss[...].";
+    124 Attention Composite 3..=7 "causal = 1, window = 0, prefix = 0, operands = 0; scale"
+        "softmax(scale q k' of visible keys) v: q[B, H, Tq, D], k[B, G, Tk, D], v[B, G, Tk, Dv], G divides H, result \
+         [B, H, Tq, Dv]. The bits of `operands` say which i32 operands follow: 1 q_offset[B], 2 kv_len[B], 4 query \
+         segments[B, Tq], 8 key segments[B, Tk]. Every query sees the first `prefix` keys; a later key j has position \
+         j - prefix, and query i has q_offset[b] + i, without that operand Tk - prefix - Tq + i. The key is visible \
+         if all hold: causal: key position <= query position; window > 0: query position - key position < window; \
+         kv_len: key position < kv_len[b]; segments: equal. A query that sees no key gives 0.";
+    125 LinearCrossEntropy Composite 3..=3 ""
+        "CrossEntropy of logits x w': x[..., D], w[V, D], targets[...] of i32, loss[...].";
+    126 CrossEntropy Composite 2..=2 ""
+        "-log softmax(logits)[target]: logits[..., V], targets[...] of i32, loss[...]. A target outside 0..V is ignored: loss 0.";
+    127 CausalConv Composite 3..=3 ""
+        "y[b, t, c] = sum_j weight[c, j] concat(tail, x)[b, t + j, c]: x[B, T, C], weight[C, K], tail[B, K - 1, C].";
 }
 
 impl fmt::Display for Op {

@@ -2,23 +2,32 @@
 //! closed under differentiation.
 
 mod attention;
+mod chunks;
+mod conv;
+mod delta;
 mod loss;
 mod rope;
+mod triangular;
 
 use std::sync::Arc;
 
 use ops::{Class, Op};
 
 use attention::attention;
-use loss::linear_cross_entropy;
+use conv::causal_conv;
+use loss::{cross_entropy, linear_cross_entropy};
 use rope::rope;
 
+pub use delta::{gated_delta_rule, linear_attention};
+pub(crate) use loss::cross_entropy_cotangent;
+
+use crate::attributes::DotAxes;
 use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 
 /// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped.
 pub fn expand(graph: &Graph) -> Graph {
     let mut expanded = rewrite(graph, |graph, node, inputs| match node.op.row().class {
-        Class::Composite => expand_fully(graph, node.op, inputs, &node.floats),
+        Class::Composite => expand_fully(graph, node, inputs),
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
     });
     for body in &mut expanded.bodies {
@@ -28,40 +37,61 @@ pub fn expand(graph: &Graph) -> Graph {
 }
 
 /// A composite inside a decomposition is emitted as a composite; here it is taken apart as well.
-fn expand_fully(graph: &mut Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> NodeId {
-    if op == Op::Attention {
-        return Builder::with(graph, |b| {
-            let [q, k, v] = [0, 1, 2].map(|index: usize| b.var(inputs[index]));
-            attention(q, k, v, floats[0], softmax).id
-        });
-    }
-    decompose(graph, op, inputs, floats)
+fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
+    Builder::with(graph, |b| {
+        let operands = vars(b, inputs);
+        match node.op {
+            Op::Attention => attention(&operands, node.attention_mask(), node.floats[0], softmax).id,
+            Op::LinearCrossEntropy => {
+                linear_cross_entropy(operands[0], operands[1], operands[2], cross_entropy).id
+            }
+            _ => decompose(b, node, inputs),
+        }
+    })
 }
 
 /// Emits the decomposition of one composite node.
 pub fn expand_node(graph: &mut Graph, node: &Node) -> NodeId {
-    decompose(graph, node.op, &node.inputs, &node.floats)
+    Builder::with(graph, |b| decompose(b, node, &node.inputs))
 }
 
-fn decompose(graph: &mut Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> NodeId {
-    Builder::with(graph, |b| {
-        let x = b.var(inputs[0]);
-        let operand = |index: usize| b.var(inputs[index]);
-        match op {
-            Op::Softmax => softmax(x),
-            Op::LayerNorm => {
-                let (normal, _) = standardize(x, floats[0]);
-                let scaled = normal * operand(1).like(x);
-                if inputs.len() == 3 { scaled + operand(2).like(x) } else { scaled }
-            }
-            Op::RmsNorm => rms_scaled(x, floats[0]).0 * operand(1).like(x),
-            Op::Rope => rope(x, operand(1), floats[0]),
-            Op::Attention => attention(x, operand(1), operand(2), floats[0], |s| s.unary(Op::Softmax)),
-            Op::LinearCrossEntropy => linear_cross_entropy(x, operand(1), operand(2)),
-            other => unreachable!("{other} is not a composite"),
+fn vars<'b>(b: &'b Builder, inputs: &[NodeId]) -> Vec<Var<'b>> {
+    inputs.iter().map(|id| b.var(*id)).collect()
+}
+
+fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
+    let (operands, floats) = (vars(b, inputs), &node.floats);
+    let x = operands[0];
+    let result = match node.op {
+        Op::Softmax => softmax(x),
+        Op::LayerNorm => {
+            let (normal, _) = standardize(x, floats[0]);
+            let scaled = normal * operands[1].like(x);
+            if inputs.len() == 3 { scaled + operands[2].like(x) } else { scaled }
         }
-        .id
-    })
+        Op::RmsNorm => rms_scaled(x, floats[0]).0 * operands[1].like(x),
+        Op::Rope => rope(x, operands[1], floats[0]),
+        Op::Attention => attention(&operands, node.attention_mask(), floats[0], |s| s.unary(Op::Softmax)),
+        Op::LinearCrossEntropy => linear_cross_entropy(x, operands[1], operands[2], |x, targets| {
+            x.binary(Op::CrossEntropy, targets)
+        }),
+        Op::CrossEntropy => cross_entropy(x, operands[1]),
+        Op::CausalConv => causal_conv(x, operands[1], operands[2]),
+        other => unreachable!("{other} is not a composite"),
+    };
+    result.id
+}
+
+/// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each
+/// matrix that is summed over, 0 or 1. Result [batch..., remaining axis of x, remaining axis of y].
+fn batched<'b>(x: Var<'b>, y: Var<'b>, batch: usize, over: (usize, usize)) -> Var<'b> {
+    let pairs: Vec<usize> = (0..batch).collect();
+    let axes = DotAxes {
+        batch: (pairs.clone(), pairs),
+        contract: (vec![batch + over.0], vec![batch + over.1]),
+        free: (vec![batch + 1 - over.0], vec![batch + 1 - over.1]),
+    };
+    x.dot(y, &axes, 1.0)
 }
 
 fn softmax(x: Var<'_>) -> Var<'_> {

@@ -1,17 +1,22 @@
 //! Types of composites: what each expects of its operands, in the letters of its row in the op table.
 
+use ops::attention::{KEY_SEGMENTS, KV_LEN, Q_OFFSET, QUERY_SEGMENTS};
 use ops::{DType, Op};
 
 use super::{Fault, fault, need_dtype};
+use crate::attributes::AttentionMask;
 use crate::{Graph, NodeId, Ty};
 
-pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result<Ty, Fault> {
+pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result<Ty, Fault> {
     let ty = |index: usize| graph.ty(inputs[index]);
     let all = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
     let expect =
         |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", all()))) };
     let floats_needed = usize::from(matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope | Op::Attention));
     expect(floats.len() == floats_needed, "lacks an attribute")?;
+    if op != Op::Attention && !ints.is_empty() {
+        return Err(fault(format!("takes no integer attributes, got {ints:?}")));
+    }
     need_dtype(graph, inputs[0], DType::F32)?;
     let x = ty(0);
     expect(x.rank() > 0, "needs at least one axis")?;
@@ -28,16 +33,7 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result
             expect(ty(1) == &Ty::new(DType::I32, &x.dims[2..3]), "needs i32 positions[T]")?;
             Ok(x.clone())
         }
-        Op::Attention => {
-            let (k, v) = (ty(1), ty(2));
-            expect(x.rank() == 4 && k.rank() == 4 && k == v, "needs q[B, H, T, D] and k, v[B, G, T, D]")?;
-            let same = x.dims[0] == k.dims[0] && x.dims[2..] == k.dims[2..];
-            expect(
-                same && x.dims[1] % k.dims[1] == 0,
-                "needs q[B, H, T, D], k[B, G, T, D] with G dividing H",
-            )?;
-            Ok(x.clone())
-        }
+        Op::Attention => attention(graph, inputs, ints),
         Op::LinearCrossEntropy => {
             let (w, targets) = (ty(1), ty(2));
             need_dtype(graph, inputs[2], DType::I32)?;
@@ -45,6 +41,56 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result
             expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
             Ok(Ty::new(DType::F32, &targets.dims))
         }
+        Op::CrossEntropy => {
+            need_dtype(graph, inputs[1], DType::I32)?;
+            expect(ty(1).dims[..] == x.dims[..x.rank() - 1], "needs logits[..., V] and targets[...]")?;
+            Ok(Ty::new(DType::F32, &ty(1).dims))
+        }
+        Op::CausalConv => {
+            let (weight, tail) = (ty(1), ty(2));
+            need_dtype(graph, inputs[1], DType::F32)?;
+            need_dtype(graph, inputs[2], DType::F32)?;
+            expect(x.rank() == 3 && tail.rank() == 3, "needs x[B, T, C] and tail[B, K - 1, C]")?;
+            let taps = tail.dims[1] + 1;
+            expect(weight.dims == [last, taps], &format!("needs weight[C, K], here {:?}", [last, taps]))?;
+            expect(tail.dims == [x.dims[0], taps - 1, last], "needs x[B, T, C] and tail[B, K - 1, C]")?;
+            Ok(x.clone())
+        }
         other => Err(fault(format!("has no inference row for {other}"))),
     }
+}
+
+fn attention(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {
+    let mask = AttentionMask::decode(ints).map_err(|reason| fault(format!("{reason}, got {ints:?}")))?;
+    let names = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
+    let expect =
+        |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", names()))) };
+    if inputs.len() != mask.arity() {
+        let (want, got) = (mask.arity(), inputs.len());
+        return Err(fault(format!("takes {want} operands with attributes {ints:?}, got {got}")));
+    }
+    let [q, k, v] = [0, 1, 2].map(|index: usize| graph.ty(inputs[index]));
+    for id in &inputs[..3] {
+        need_dtype(graph, *id, DType::F32)?;
+    }
+    let fits = [q, k, v].iter().all(|ty| ty.rank() == 4)
+        && [k, v].iter().all(|ty| ty.dims[0] == q.dims[0])
+        && k.dims[1..3] == v.dims[1..3]
+        && q.dims[3] == k.dims[3];
+    expect(fits, "needs q[B, H, Tq, D], k[B, G, Tk, D] and v[B, G, Tk, Dv]")?;
+    let (batch, queries, keys) = (q.dims[0], q.dims[2], k.dims[2]);
+    expect(q.dims[1].is_multiple_of(k.dims[1]), "needs q[B, H, Tq, D] and k[B, G, Tk, D] with G dividing H")?;
+    expect(mask.prefix <= keys, &format!("needs at least the {} keys of its prefix", mask.prefix))?;
+    let optional: [(i64, &str, &[usize]); 4] = [
+        (Q_OFFSET, "i32 q_offset[B]", &[batch]),
+        (KV_LEN, "i32 kv_len[B]", &[batch]),
+        (QUERY_SEGMENTS, "i32 query segments[B, Tq]", &[batch, queries]),
+        (KEY_SEGMENTS, "i32 key segments[B, Tk]", &[batch, keys]),
+    ];
+    for (bit, what, dims) in optional {
+        let found = mask.operand(bit).map(|index| inputs[index]);
+        let fits = found.is_none_or(|id| *graph.ty(id) == Ty::new(DType::I32, dims));
+        expect(fits, &format!("needs {what}, here {dims:?}, as one of its operands"))?;
+    }
+    Ok(Ty::new(DType::F32, &[batch, q.dims[1], queries, v.dims[3]]))
 }

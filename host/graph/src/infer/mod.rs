@@ -119,7 +119,7 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 }
                 Err(fault(format!("{} holds {}, got {}", decl.name, decl.ty, name(0))))
             }
-            _ => composite::infer(graph, op, inputs, floats),
+            _ => composite::infer(graph, op, inputs, ints, floats),
         },
     }
 }

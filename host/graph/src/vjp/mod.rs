@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 use ops::Op;
 
 use crate::attributes::pairs;
-use crate::expand::{rms_scaled, standardize};
+use crate::expand::{cross_entropy_cotangent, rms_scaled, standardize};
 use crate::{Builder, Node, NodeId, Var};
 
 /// Outcome of looking up a row.
@@ -124,7 +124,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
             let ct_x = (inner - normal * (inner * normal).mean_last().like(ct)) * factor.like(ct);
             two(ct_x, sum_to_last(ct * normal))
         }
-        Op::Rope | Op::Attention | Op::LinearCrossEntropy => Rule::Decompose,
+        Op::CrossEntropy => Rule::Cotangents(vec![Some(cross_entropy_cotangent(x(0), x(1), ct)), None]),
+        Op::Rope | Op::Attention | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
 
         Op::Const | Op::Iota | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
         Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq => Rule::Constant,
