@@ -1,4 +1,4 @@
-//! A graph compiled for the CPU device, beside the same graph in the interpreter.
+//! A graph with given values on the interpreter, or compiled for the CPU device, replayed as often as one likes.
 
 use compiler::{Options, compile};
 use data::Stream;
@@ -6,6 +6,118 @@ use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
 use graph::{DType, Graph, Ty};
 use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
+
+/// A graph that is ready to run. Its States keep their values from one run to the next.
+pub struct Replay {
+    graph: Graph,
+    backend: Backend,
+}
+
+enum Backend {
+    Interpreter { states: Vec<Tensor> },
+    Cpu { device: Box<Cpu>, inputs: Vec<String>, outputs: Vec<String> },
+}
+
+impl Replay {
+    /// In double precision. States start as zeros.
+    pub fn interpreter(graph: &Graph) -> Replay {
+        let states = graph.states.iter().map(|decl| Tensor::zeros(&decl.ty)).collect();
+        Replay { graph: graph.clone(), backend: Backend::Interpreter { states } }
+    }
+
+    /// In single precision, compiled without the passes named. States start as zeros.
+    pub fn cpu(graph: &Graph, disabled: &[&str], threads: usize) -> Result<Replay, String> {
+        let mut states = StateLayout::default();
+        for decl in &graph.states {
+            let bytes = decl.ty.elements() * DType::BYTES;
+            let slot = Slot { region: Region::State, offset: states.bytes, bytes };
+            let (name, dims) = (decl.name.clone(), decl.ty.dims.clone());
+            states.slots.push(StateSlot { name, dtype: decl.ty.dtype, dims, slot });
+            states.bytes += bytes.next_multiple_of(256);
+        }
+        let options = Options {
+            disabled: disabled.iter().map(|name| name.to_string()).collect(),
+            verify: true,
+            ..Options::default()
+        };
+        let plan = compile("test", graph, &states, &Cpu::caps(), options).map_err(|e| e.to_string())?;
+        let names = |list: &[plan::IoSlot]| list.iter().map(|io| io.name.clone()).collect();
+        let (inputs, outputs) = (names(&plan.inputs), names(&plan.outputs));
+        let mut device = Box::new(Cpu::new(threads));
+        device.load(PlanSet { states, plans: vec![plan] }).map_err(|error| error.to_string())?;
+        Ok(Replay { graph: graph.clone(), backend: Backend::Cpu { device, inputs, outputs } })
+    }
+
+    /// Sets a State, by its place in `Graph::states`.
+    pub fn write_state(&mut self, index: usize, value: &Tensor) -> Result<(), String> {
+        match &mut self.backend {
+            Backend::Interpreter { states } => states[index] = value.clone(),
+            Backend::Cpu { device, .. } => device
+                .write_state(&self.graph.states[index].name, &to_bytes(value))
+                .map_err(|error| error.to_string())?,
+        }
+        Ok(())
+    }
+
+    /// Every State, in the order of `Graph::states`.
+    pub fn states(&self) -> Result<Vec<Tensor>, String> {
+        match &self.backend {
+            Backend::Interpreter { states } => Ok(states.clone()),
+            Backend::Cpu { device, .. } => {
+                let read = |decl: &graph::Decl| {
+                    let bytes = device.read_state(&decl.name).map_err(|error| error.to_string())?;
+                    Ok(from_bytes(&bytes, &decl.ty))
+                };
+                self.graph.states.iter().map(read).collect()
+            }
+        }
+    }
+
+    /// One replay: from inputs to outputs, both in the order of the graph's declarations.
+    pub fn run(&mut self, values: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let graph = &self.graph;
+        match &mut self.backend {
+            Backend::Interpreter { states } => Ok(interp::run(graph, values, states)),
+            Backend::Cpu { device, inputs, outputs } => {
+                let place = |list: &[graph::Decl], name: &str| list.iter().position(|d| d.name == name);
+                for (index, name) in inputs.iter().enumerate() {
+                    let at = place(&graph.inputs, name).ok_or_else(|| format!("no input {name}"))?;
+                    device.upload(0, index, &to_bytes(&values[at])).map_err(|error| error.to_string())?;
+                }
+                device.replay(0).map_err(|error| error.to_string())?;
+                let read = |decl: &graph::Decl| {
+                    let at = outputs.iter().position(|name| *name == decl.name);
+                    let at = at.ok_or_else(|| format!("no output {}", decl.name))?;
+                    let bytes = device.download(0, at).map_err(|error| error.to_string())?;
+                    Ok(from_bytes(&bytes, &decl.ty))
+                };
+                graph.outputs.iter().map(read).collect()
+            }
+        }
+    }
+}
+
+/// As a device holds it: four bytes an element.
+fn to_bytes(tensor: &Tensor) -> Vec<u8> {
+    let word = |x: &f64| match tensor.ty.dtype {
+        DType::F32 => (*x as f32).to_bits(),
+        DType::I32 => *x as i32 as u32,
+        DType::U32 | DType::Bool => *x as u32,
+    };
+    tensor.data.iter().flat_map(|x| word(x).to_le_bytes()).collect()
+}
+
+fn from_bytes(bytes: &[u8], ty: &Ty) -> Tensor {
+    let number = |b: &[u8]| {
+        let word = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        match ty.dtype {
+            DType::F32 => f64::from(f32::from_bits(word)),
+            DType::I32 => f64::from(word as i32),
+            DType::U32 | DType::Bool => f64::from(word),
+        }
+    };
+    Tensor { ty: ty.clone(), data: bytes.chunks_exact(DType::BYTES).map(number).collect() }
+}
 
 /// Values in (-1, 1) for every input and State; exact in f32.
 pub fn inputs(graph: &Graph, seed: u64) -> (Vec<Tensor>, Vec<Tensor>) {
@@ -20,48 +132,24 @@ pub fn inputs(graph: &Graph, seed: u64) -> (Vec<Tensor>, Vec<Tensor>) {
 
 /// Outputs, then States after the run, in double precision.
 pub fn interpreted(graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
-    let (inputs, mut states) = inputs(graph, seed);
-    let outputs = interp::run(graph, &inputs, &mut states);
-    outputs.into_iter().chain(states).map(|tensor| tensor.data).collect()
+    once(Ok(Replay::interpreter(graph)), graph, seed)
 }
 
 /// The same on the CPU, compiled without the passes named.
 pub fn on_cpu(graph: &Graph, seed: u64, disabled: &[&str], threads: usize) -> Vec<Vec<f32>> {
-    let mut layout = StateLayout::default();
-    for decl in &graph.states {
-        let slot =
-            Slot { region: Region::State, offset: layout.bytes, bytes: decl.ty.elements() * DType::BYTES };
-        let (name, dims) = (decl.name.clone(), decl.ty.dims.clone());
-        layout.slots.push(StateSlot { name, dtype: decl.ty.dtype, dims, slot });
-        layout.bytes += slot.bytes.next_multiple_of(256);
-    }
-    let options = Options {
-        disabled: disabled.iter().map(|name| name.to_string()).collect(),
-        verify: true,
-        ..Options::default()
-    };
-    let plan =
-        compile("test", graph, &layout, &Cpu::caps(), options).unwrap_or_else(|error| panic!("{error}"));
+    let results = once(Replay::cpu(graph, disabled, threads), graph, seed);
+    // Every value was an f32, so nothing is rounded here.
+    results.into_iter().map(|values| values.into_iter().map(|x| x as f32).collect()).collect()
+}
+
+fn once(replay: Result<Replay, String>, graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
     let (inputs, states) = inputs(graph, seed);
-    let mut device = Cpu::new(threads);
-    let outputs = plan.outputs.len();
-    let names: Vec<String> = plan.inputs.iter().map(|io| io.name.clone()).collect();
-    device.load(PlanSet { states: layout, plans: vec![plan] }).unwrap_or_else(|error| panic!("{error}"));
-    let bytes =
-        |tensor: &Tensor| tensor.data.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect::<Vec<u8>>();
-    for (decl, tensor) in graph.states.iter().zip(&states) {
-        device.write_state(&decl.name, &bytes(tensor)).unwrap();
-    }
-    for (index, name) in names.iter().enumerate() {
-        let at = graph.inputs.iter().position(|decl| decl.name == *name).unwrap();
-        device.upload(0, index, &bytes(&inputs[at])).unwrap();
-    }
-    device.replay(0).unwrap();
-    let floats = |bytes: Vec<u8>| {
-        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<f32>>()
+    let run = |mut replay: Replay| {
+        for (index, state) in states.iter().enumerate() {
+            replay.write_state(index, state)?;
+        }
+        let outputs = replay.run(&inputs)?;
+        Ok(outputs.into_iter().chain(replay.states()?).map(|tensor| tensor.data).collect())
     };
-    let mut results: Vec<Vec<f32>> =
-        (0..outputs).map(|index| floats(device.download(0, index).unwrap())).collect();
-    results.extend(graph.states.iter().map(|decl| floats(device.read_state(&decl.name).unwrap())));
-    results
+    replay.and_then(run).unwrap_or_else(|error: String| panic!("{error}"))
 }

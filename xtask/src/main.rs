@@ -10,6 +10,7 @@
 mod build;
 mod check;
 mod files;
+mod golden;
 mod install;
 mod links;
 mod markdown;
@@ -57,6 +58,14 @@ enum Task {
     /// Build, then `cargo test` on the whole workspace; everything after `test` is passed on as it stands
     #[command(override_usage = "cargo xtask test [ARGS]...")]
     Test,
+    /// Build, then compare every case of a folder of golden values with what this workspace computes
+    Golden {
+        /// Folder with NAME.json and NAME.safetensors for each case
+        dir: PathBuf,
+        /// Only on this device [default: both]
+        #[arg(long, value_name = "DEVICE", value_parser = ["interpreter", "cpu"])]
+        device: Option<String>,
+    },
 }
 
 /// What a shell sees of a program that ended because its output pipe was closed: 128 + SIGPIPE.
@@ -84,6 +93,7 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Check => check::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
+        Task::Golden { dir, device } => golden::command(&workspace, &dir, device.as_deref()),
     }
 }
 
@@ -120,7 +130,9 @@ mod tests {
 
     #[test]
     fn other_arguments_are_read() {
-        for line in ["xtask", "xtask install --prefix /opt", "xtask test --help", "xtask --help"] {
+        for line in
+            ["xtask", "xtask install --prefix /opt", "xtask test --help", "xtask golden dir --device=cpu"]
+        {
             let (own, passed) = split_words(line);
             assert_eq!(own, line.split_whitespace().collect::<Vec<_>>(), "{line}");
             assert!(passed.is_empty(), "{line}");

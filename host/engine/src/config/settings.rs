@@ -45,12 +45,19 @@ pub struct Choice {
     pub options: BTreeMap<String, Map<String, Value>>,
 }
 
+/// The learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     Constant,
-    Cosine,
+    /// A straight fall over all remaining steps.
     Linear,
+    /// Half a cosine over all remaining steps.
+    Cosine,
+    /// Warmup, stable, decay: constant, then a straight fall over the last `decay` of all steps.
+    WsdLinear,
+    /// The same with the fall 1 - sqrt: steep at first (Haegele et al. 2024).
+    WsdSqrt,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -77,7 +84,7 @@ pub struct Train {
     /// Last learning rate as a fraction of the peak.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub final_lr: f64,
-    /// Part of the steps over which a linear schedule falls; cosine falls over all after the warm-up.
+    /// Part of the steps over which a wsd schedule falls; linear and cosine fall over all after the warm-up.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub decay: f64,
     /// Largest global gradient norm; 0 turns clipping off.

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use data::{Baselines, Batch, Window, baselines, story_floor};
-use plugin_api::abi::scalar;
 use serde_json::{Map, Value};
 
 use super::checkpoint::{self, Progress};
@@ -302,12 +301,5 @@ fn feed<'b>(
         "targets" => return Some(Feed::I32(&batch.targets)),
         _ => {}
     }
-    let Scalar { code, argument } = scalars.get(name)?;
-    let number = (step + 1) as f64;
-    let value = match *code {
-        scalar::LEARNING_RATE => lr,
-        scalar::BIAS_CORRECTION => 1.0 - argument.powf(number),
-        _ => number,
-    };
-    Some(Feed::F32(value as f32))
+    Some(Feed::F32(scalars.get(name)?.value(lr, step + 1) as f32))
 }

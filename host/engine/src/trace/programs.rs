@@ -1,16 +1,17 @@
 //! The plans of a training run, each as a graph: step (or accumulate and apply), eval, logits.
 //!
-//! B batch, T tokens, V vocabulary. A step is: per-token losses, their mean, its gradient per bank, the global norm,
-//! clipping, the optimizer, and a write of each State that keeps the old value if the step is not finite.
+//! B batch, T tokens, V vocabulary. A step is: per-token losses, their mean, its gradient per bank, and the
+//! update of the parameters (`update`).
 
 use std::collections::BTreeMap;
 
 use abi_stable::std_types::RBox;
-use graph::{Builder, DType, Graph, NodeId, Op, Ty, Var};
-use plugin_api::abi::{GroupIds, LossIds, ModelObject_TO, OptimizerObject_TO};
+use graph::{Builder, DType, Graph, NodeId, Op, Ty};
+use plugin_api::abi::{LossIds, ModelObject_TO};
 
 use super::banks::Banks;
-use super::tracer::{Context, Scalar, Traced, Tracer, optional};
+use super::tracer::{Context, Scalar, Traced, Tracer, check, optional};
+use super::update::Updater;
 use crate::Error;
 use crate::config::{Chosen, Resolved};
 use crate::plugins::Registry;
@@ -46,9 +47,8 @@ pub struct Shape {
 struct Maker<'t> {
     context: &'t Context<'t>,
     model: ModelObject_TO<'static, RBox<()>>,
-    optimizer: OptimizerObject_TO<'static, RBox<()>>,
     chosen_model: &'t Chosen,
-    chosen_optimizer: &'t Chosen,
+    updater: Updater<'t>,
     shape: Shape,
 }
 
@@ -61,13 +61,12 @@ struct Backward {
 impl Programs {
     /// Traces every plan. Fails on the first trace with errors, and when a parameter has no gradient path.
     pub fn trace(resolved: &Resolved, registry: &Registry, shape: Shape) -> Result<Programs, Error> {
-        let context = Context { registry, attention: &resolved.attention, vocab: shape.vocab };
+        let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
         let maker = Maker {
             context: &context,
             model: resolved.model.component.model(&resolved.model.options)?,
-            optimizer: resolved.optimizer.component.optimizer(&resolved.optimizer.options)?,
             chosen_model: &resolved.model,
-            chosen_optimizer: &resolved.optimizer,
+            updater: Updater::new(&resolved.optimizer, shape.clip)?,
             shape,
         };
         let banks = maker.discover()?;
@@ -180,7 +179,7 @@ impl Maker<'_> {
     fn step(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
         let tracer = Tracer::new(self.context, Some(banks), true);
         let Backward { loss, gradients } = self.backward(&tracer, banks)?;
-        self.update(&tracer, banks, gradients, loss);
+        self.updater.update(&tracer, banks, gradients, loss);
         tracer.graph(|graph| graph.output("loss", loss));
         self.outputs(&tracer, reports);
         tracer.finish("step")
@@ -228,66 +227,9 @@ impl Maker<'_> {
             graph.write(loss, zero);
             loss
         });
-        self.update(&tracer, banks, gradients, loss);
+        self.updater.update(&tracer, banks, gradients, loss);
         self.outputs(&tracer, reports);
         tracer.finish("apply")
-    }
-
-    /// Clips, updates every bank, and writes what changed if loss and gradient are finite.
-    fn update(&self, tracer: &Tracer<'_>, banks: &Banks, gradients: Vec<NodeId>, loss: NodeId) {
-        if loss == NodeId::POISON || gradients.contains(&NodeId::POISON) {
-            return;
-        }
-        let (norm, finite, factor) = tracer.graph(|graph| {
-            Builder::with(graph, |b| {
-                let squares = gradients.iter().map(|id| {
-                    let gradient = b.var(*id);
-                    (gradient * gradient).sum(&[0]).reshape(&[])
-                });
-                let zero = b.constant(0.0, &Ty::scalar(DType::F32));
-                let norm = squares.fold(zero, |sum, square| sum + square).unary(Op::Sqrt);
-                let finite = is_finite(norm).binary(Op::And, is_finite(b.var(loss)));
-                let limit = norm.constant(self.shape.clip);
-                let factor = norm.constant(1.0).binary(Op::Min, limit / norm.plus(1e-6));
-                (norm.id, finite.id, factor.id)
-            })
-        });
-        for (bank, gradient) in banks.banks.iter().zip(gradients) {
-            tracer.enter_bank(bank.role_name());
-            let (parameter, clipped) = tracer.graph(|graph| {
-                graph.push_scope(&format!("optimizer.{}", bank.role_name()));
-                let parameter = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
-                let clipped = Builder::with(graph, |b| {
-                    let gradient = b.var(gradient);
-                    if self.shape.clip > 0.0 {
-                        (gradient * b.var(factor).like(gradient)).id
-                    } else {
-                        gradient.id
-                    }
-                });
-                (parameter, clipped)
-            });
-            let ids = GroupIds { role: bank.role, parameter: parameter.0, gradient: clipped.0 };
-            let component = &self.chosen_optimizer.component;
-            let new = tracer.call(self.chosen_optimizer, |builder| {
-                component.outcome(self.optimizer.update(builder, ids))
-            });
-            let writes = tracer.take_writes();
-            let what = format!("the bank that optimizer {} returns", component.name());
-            tracer.graph(|graph| {
-                let wanted = Ty::new(DType::F32, &[bank.elements]);
-                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &wanted, &what));
-                for (state, value) in writes.into_iter().chain([(parameter, new)]) {
-                    let guarded = Builder::with(graph, |b| {
-                        let (old, value) = (b.var(state), b.var(value));
-                        b.var(finite).like(old).select(value, old).id
-                    });
-                    graph.write(state, guarded);
-                }
-                graph.pop_scope();
-            });
-        }
-        tracer.graph(|graph| graph.output("grad_norm", norm));
     }
 
     fn outputs(&self, tracer: &Tracer<'_>, reports: &mut Vec<String>) {
@@ -377,27 +319,4 @@ fn accumulator(graph: &mut Graph, bank: &super::Bank) -> NodeId {
 
 fn accumulated_loss(graph: &mut Graph) -> NodeId {
     graph.state("accumulated.loss", Ty::scalar(DType::F32))
-}
-
-/// Poison, with an error, where a component returned something of another type.
-fn check(graph: &mut Graph, id: NodeId, wanted: &Ty, what: &str) -> NodeId {
-    if id == NodeId::POISON {
-        return id;
-    }
-    if id.index() >= graph.nodes.len() {
-        return graph.fail(None, format!("{what}: {id} is no tensor of this trace"), "");
-    }
-    if graph.ty(id) == wanted {
-        return id;
-    }
-    let got = graph.describe(id);
-    graph.fail(None, format!("{what} should be {wanted}, got {got}"), "")
-}
-
-/// Exponent bits not all set: neither infinite nor NaN. On bits, because not every device keeps NaN.
-fn is_finite(x: Var<'_>) -> Var<'_> {
-    let exponent = f64::from(0x7f80_0000_u32);
-    let bits = x.bitcast(DType::U32);
-    let mask = bits.constant(exponent);
-    bits.binary(Op::And, mask).binary(Op::Lt, mask)
 }

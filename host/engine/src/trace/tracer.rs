@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use abi_stable::RRef;
 use abi_stable::sabi_trait::TD_Opaque;
-use graph::{Graph, GraphError, NodeId};
-use plugin_api::abi::{BuilderRef, GraphBuilder_TO, Loc, NONE};
+use graph::{Graph, GraphError, NodeId, Ty};
+use plugin_api::abi::{BuilderRef, GraphBuilder_TO, Loc, NONE, scalar};
 use serde_json::Value;
 
 use super::banks::{Banks, Parameter};
@@ -31,6 +31,17 @@ pub struct Scalar {
     pub argument: f64,
 }
 
+impl Scalar {
+    /// Its value at `step`, counted from 1, where the schedule says `lr`.
+    pub fn value(&self, lr: f64, step: u64) -> f64 {
+        match self.code {
+            scalar::LEARNING_RATE => lr,
+            scalar::BIAS_CORRECTION => 1.0 - self.argument.powf(step as f64),
+            _ => step as f64,
+        }
+    }
+}
+
 /// What a trace has gathered so far.
 pub(super) struct State<'t> {
     pub(super) graph: Graph,
@@ -49,7 +60,8 @@ pub(super) struct State<'t> {
 /// What all traces of a run share.
 pub struct Context<'t> {
     pub registry: &'t Registry,
-    pub attention: &'t Chosen,
+    /// The run's backbone; None where an optimizer is traced alone.
+    pub attention: Option<&'t Chosen>,
     pub vocab: usize,
 }
 
@@ -161,7 +173,8 @@ impl<'t> Tracer<'t> {
 impl Tracer<'_> {
     /// The run's attention, or a named one, with options laid over the run's.
     pub(super) fn attention(&self, name: &str, options: &str) -> Result<Chosen, Error> {
-        let own = self.context.attention;
+        let no_backbone = || Error::said("asks for the run's attention backbone outside a model");
+        let own = self.context.attention.ok_or_else(no_backbone)?;
         let malformed =
             |error: serde_json::Error| Error::said(format!("attention options are malformed: {error}"));
         let overlay: Value = serde_json::from_str(options).map_err(malformed)?;
@@ -184,4 +197,19 @@ impl Tracer<'_> {
 /// The id of an optional operand.
 pub fn optional(id: u32) -> Option<NodeId> {
     (id != NONE).then_some(NodeId(id))
+}
+
+/// Poison, with an error, where a component returned something of another type.
+pub(super) fn check(graph: &mut Graph, id: NodeId, wanted: &Ty, what: &str) -> NodeId {
+    if id == NodeId::POISON {
+        return id;
+    }
+    if id.index() >= graph.nodes.len() {
+        return graph.fail(None, format!("{what}: {id} is no tensor of this trace"), "");
+    }
+    if graph.ty(id) == wanted {
+        return id;
+    }
+    let got = graph.describe(id);
+    graph.fail(None, format!("{what} should be {wanted}, got {got}"), "")
 }

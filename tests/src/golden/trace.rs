@@ -1,0 +1,236 @@
+//! Cases that are traced: a family builds outputs from inputs with the façade of plugin authors, over a graph whose
+//! inputs are the tensors of the case. What is the same for all of them happens here: inputs, the sum of outputs times
+//! cotangents, its gradients, the run.
+
+use std::cell::RefCell;
+use std::panic::Location;
+
+use graph::interp;
+use graph::{DType, Graph, NodeId, Op, Ty};
+use plugin_api::{Builder, Cx, Init, Role, Tensor};
+
+use super::file::{Case, Golden};
+use super::{Device, Stop, Value, Values};
+
+/// Named results of a family. It may give more than a case asks for.
+pub type Outputs<'c> = Vec<(String, Tensor<'c>)>;
+
+/// A family: from the inputs and scalars of a case to its outputs.
+pub type Build = for<'c> fn(&Given<'c>) -> Outputs<'c>;
+
+/// What a family builds from.
+pub struct Given<'c> {
+    pub cx: &'c Cx<'c>,
+    pub case: &'c Case,
+    trace: &'c Trace<'c>,
+}
+
+impl<'c> Given<'c> {
+    /// A tensor of the case: f32, or i32 where it holds whole numbers.
+    #[track_caller]
+    pub fn x(&self, name: &str) -> Tensor<'c> {
+        self.cx.tensor(self.trace.input(name, Location::caller()))
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.case.tensors.contains_key(name)
+    }
+
+    /// A scalar of the case.
+    #[track_caller]
+    pub fn number(&self, key: &str) -> f64 {
+        let number = self.case.scalars.get(key).and_then(serde_json::Value::as_f64);
+        number.unwrap_or_else(|| {
+            self.cx.fail(&format!("the case has no number {key:?}"));
+            f64::NAN
+        })
+    }
+
+    /// A scalar that the façade or the engine fixes: another value in the case is an error. A case may leave it out.
+    #[track_caller]
+    pub fn fixed(&self, key: &str, value: f64) {
+        let said = self.case.scalars.get(key).and_then(serde_json::Value::as_f64).unwrap_or(value);
+        if (said - value).abs() > 1e-12 * value.abs() {
+            self.cx.fail(&format!("{key} is {said} in the case, and always {value} here"));
+        }
+    }
+
+    /// Works on the graph directly, for what the engine builds without the façade.
+    pub fn graph<R>(&self, build: impl FnOnce(&mut Graph) -> R) -> R {
+        build(&mut self.trace.graph.borrow_mut())
+    }
+}
+
+/// Traces a family and runs it.
+pub fn run(build: Build, case: &Case, device: Device) -> Result<Values, Stop> {
+    let graph = trace(build, case)?;
+    let inputs: Vec<interp::Tensor> = graph
+        .inputs
+        .iter()
+        .map(|decl| interp::Tensor { ty: decl.ty.clone(), data: case.tensors[&decl.name].data.clone() })
+        .collect();
+    let outputs = device.load(&graph)?.run(&inputs).map_err(Stop::Broken)?;
+    let values = outputs.into_iter().map(|tensor| Value { dims: tensor.ty.dims, data: tensor.data });
+    Ok(graph.outputs.into_iter().map(|decl| decl.name).zip(values).collect())
+}
+
+/// A graph with an output for each tensor that the case wants.
+fn trace(build: Build, case: &Case) -> Result<Graph, Stop> {
+    let trace = Trace { case, graph: RefCell::default() };
+    let cx = Cx::new(&trace);
+    let given = Given { cx: &cx, case, trace: &trace };
+    let outputs = build(&given);
+    let find = |name: &str| outputs.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
+
+    let mut results: Vec<(&str, Tensor<'_>)> = Vec::new();
+    let (mut gradients, mut wrt) = (Vec::new(), Vec::new());
+    for (name, _) in case.wanted() {
+        match (find(name), name.strip_prefix("grad_")) {
+            (Some(tensor), _) => results.push((name, tensor)),
+            (None, Some(input)) => {
+                gradients.push(name);
+                wrt.push(given.x(input));
+            }
+            (None, None) => return Err(Stop::Broken(format!("the family has no result {name}"))),
+        }
+    }
+    if !wrt.is_empty() {
+        let weighed = outputs.iter().filter_map(|(name, tensor)| {
+            let cotangent = format!("ct_{name}");
+            given.has(&cotangent).then(|| (*tensor * given.x(&cotangent)).total())
+        });
+        let Some(loss) = weighed.reduce(|sum, term| sum + term) else {
+            return Err(Stop::Broken("the case wants gradients and has no cotangent".into()));
+        };
+        results.extend(gradients.into_iter().zip(cx.grad(loss, &wrt)));
+    }
+    for (name, tensor) in results {
+        given.graph(|graph| graph.output(name, NodeId(tensor.id())));
+    }
+    let graph = trace.graph.into_inner();
+    match graph.errors.first() {
+        Some(error) => Err(Stop::Broken(error.to_string())),
+        None => Ok(graph),
+    }
+}
+
+/// The façade's builder over a bare graph: no run, no plugins, and every parameter is a tensor of the case.
+struct Trace<'c> {
+    case: &'c Case,
+    graph: RefCell<Graph>,
+}
+
+impl Trace<'_> {
+    /// Applies `change`; errors it records get the line of the caller.
+    fn with<R>(&self, at: &Location<'_>, change: impl FnOnce(&mut Graph) -> R) -> R {
+        let mut graph = self.graph.borrow_mut();
+        let before = graph.errors.len();
+        let result = change(&mut graph);
+        let place = format!("{}:{}", at.file(), at.line());
+        graph.errors[before..].iter_mut().for_each(|error| error.location = place.clone());
+        result
+    }
+
+    fn golden(&self, graph: &mut Graph, name: &str) -> Option<(&Golden, DType)> {
+        let found = self.case.tensors.get(name);
+        if found.is_none() {
+            graph.fail(None, format!("the case has no tensor {name}"), "");
+        }
+        found.map(|golden| (golden, if golden.integer { DType::I32 } else { DType::F32 }))
+    }
+
+    fn input(&self, name: &str, at: &Location<'_>) -> u32 {
+        self.with(at, |graph| match self.golden(graph, name) {
+            Some((golden, dtype)) => graph.input(name, Ty::new(dtype, &golden.dims)),
+            None => NodeId::POISON,
+        })
+        .0
+    }
+
+    fn refuse(&self, what: &str, at: &Location<'_>) -> u32 {
+        self.with(at, |graph| graph.fail(None, format!("golden cases have no {what}"), "")).0
+    }
+}
+
+impl Builder for Trace<'_> {
+    fn emit(&self, op: Op, inputs: &[u32], ints: &[i64], floats: &[f64], at: &Location<'_>) -> u32 {
+        let inputs: Vec<NodeId> = inputs.iter().copied().map(NodeId).collect();
+        self.with(at, |graph| graph.emit(op, &inputs, ints, floats)).0
+    }
+
+    fn info(&self, id: u32) -> Option<(DType, Vec<usize>)> {
+        let graph = self.graph.borrow();
+        graph.nodes.get(id as usize).map(|node| (node.ty.dtype, node.ty.dims.clone()))
+    }
+
+    fn push_scope(&self, name: &str) {
+        self.graph.borrow_mut().push_scope(name);
+    }
+
+    fn pop_scope(&self) {
+        self.graph.borrow_mut().pop_scope();
+    }
+
+    /// `norm.gain` is the case's `gain`: layers name the parts of their parameters.
+    fn parameter(&self, name: &str, dims: &[usize], _: Role, _: Init, at: &Location<'_>) -> u32 {
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let id = self.input(name, at);
+        self.with(at, |graph| {
+            let id = NodeId(id);
+            if id == NodeId::POISON || graph.dims(id) == dims {
+                return id;
+            }
+            let message = format!("parameter {name} should be {dims:?}, the case has {}", graph.ty(id));
+            graph.fail(None, message, "")
+        })
+        .0
+    }
+
+    /// Zeros where no path leads, as for plugins.
+    fn grad(&self, loss: u32, wrt: &[u32], at: &Location<'_>) -> Vec<u32> {
+        let wrt: Vec<NodeId> = wrt.iter().copied().map(NodeId).collect();
+        self.with(at, |graph| {
+            let cotangents = graph::grad(graph, NodeId(loss), &wrt);
+            let or_zeros = |(cotangent, of): (Option<NodeId>, &NodeId)| {
+                let cotangent = cotangent.unwrap_or_else(|| {
+                    let dims = graph.dims(*of).to_vec();
+                    graph.constant(0.0, DType::F32, &dims)
+                });
+                cotangent.0
+            };
+            cotangents.into_iter().zip(&wrt).map(or_zeros).collect()
+        })
+    }
+
+    fn component(&self, _: u8, _: &str, _: &str, _: &[u32], at: &Location<'_>) -> u32 {
+        self.refuse("components", at)
+    }
+
+    fn scalar(&self, _: u16, _: f64, at: &Location<'_>) -> u32 {
+        self.refuse("scalars of a step", at)
+    }
+
+    fn optimizer_state(&self, _: &str, _: &[usize], at: &Location<'_>) -> u32 {
+        self.refuse("optimizer state", at)
+    }
+
+    fn write(&self, _: u32, _: u32, at: &Location<'_>) {
+        self.refuse("writes", at);
+    }
+
+    fn report(&self, _: &str, _: u32, at: &Location<'_>) {
+        self.refuse("metrics", at);
+    }
+
+    fn fail(&self, message: &str, at: &Location<'_>) {
+        self.with(at, |graph| graph.fail(None, message, ""));
+    }
+
+    fn training(&self) -> bool {
+        true
+    }
+
+    fn vocab(&self) -> usize {
+        0
+    }
+}
