@@ -119,12 +119,17 @@ fn from_bytes(bytes: &[u8], ty: &Ty) -> Tensor {
     Tensor { ty: ty.clone(), data: bytes.chunks_exact(DType::BYTES).map(number).collect() }
 }
 
-/// Values in (-1, 1) for every input and State; exact in f32.
+/// Values in (-1, 1), exact in f32, for every input and State; integers below 8.
 pub fn inputs(graph: &Graph, seed: u64) -> (Vec<Tensor>, Vec<Tensor>) {
     let mut stream = Stream::new(seed, "values", 0);
-    let mut fill = |ty: &Ty| Tensor {
-        ty: ty.clone(),
-        data: (0..ty.elements()).map(|_| f64::from((2.0 * stream.uniform() - 1.0) as f32)).collect(),
+    let mut value = |dtype: DType| match dtype {
+        DType::F32 => f64::from((2.0 * stream.uniform() - 1.0) as f32),
+        DType::I32 | DType::U32 => stream.below(8) as f64,
+        DType::Bool => stream.below(2) as f64,
+    };
+    let mut fill = |ty: &Ty| {
+        let data = (0..ty.elements()).map(|_| value(ty.dtype)).collect();
+        Tensor { ty: ty.clone(), data }
     };
     let inputs = graph.inputs.iter().map(|decl| fill(&decl.ty)).collect();
     (inputs, graph.states.iter().map(|decl| fill(&decl.ty)).collect())
