@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(16) {
+        let new = match self.below(17) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -129,7 +129,7 @@ impl Maker {
                 }
                 self.emit(Op::Dot, &[x, scaled], &[0, 1, axis as i64, axis as i64], &[0.3])
             }
-            _ => {
+            15 => {
                 let rows = dims[0] as i64;
                 let index = self.emit(Op::Iota, &[], &[0, DType::I32 as i64, 5], &[]);
                 let gathered = self.emit(Op::Gather, &[x, index], &[], &[]);
@@ -139,12 +139,33 @@ impl Maker {
                     self.emit(Op::ScatterAdd, &[gathered, index], &[rows.max(3)], &[])
                 }
             }
+            _ => self.remainder(x, &dims),
         };
         let fits =
             new != NodeId::POISON && self.graph.ty(new).elements() <= 20_000 && self.graph.ty(new).rank() > 0;
         if fits {
             self.values.push(new);
         }
+    }
+
+    /// Bounded by a divisor between 1.07 and 1.67: rounding then moves no quotient over a whole number, but by a
+    /// chance too small to occur.
+    fn remainder(&mut self, x: NodeId, dims: &[usize]) -> NodeId {
+        let other = self.same_shape(dims);
+        let near_zero = self.emit(Op::Tanh, &[other], &[], &[]);
+        let divisor = self.affine(near_zero, 0.3, 1.37);
+        let bounded = self.emit(Op::Tanh, &[x], &[], &[]);
+        let dividend = self.affine(bounded, 5.0, 0.1);
+        self.emit(Op::Rem, &[dividend, divisor], &[], &[])
+    }
+
+    /// factor * x + term.
+    fn affine(&mut self, x: NodeId, factor: f64, term: f64) -> NodeId {
+        let dims = self.graph.dims(x).to_vec();
+        let factor = self.graph.constant(factor, DType::F32, &dims);
+        let term = self.graph.constant(term, DType::F32, &dims);
+        let product = self.emit(Op::Mul, &[x, factor], &[], &[]);
+        self.emit(Op::Add, &[product, term], &[], &[])
     }
 
     /// A value of this shape: an earlier one, one repeated from a smaller one, or a function of the index.

@@ -60,6 +60,13 @@ fn cases() -> Vec<Case> {
         cases.push(Case { smooth: false, ..op(kinked, &[m, m], &[], &[]) });
     }
     cases.push(Case { smooth: false, ..op(Op::ReduceMax, &[m], &[1], &[]) });
+    cases.push(case("Rem", &[m, m], |graph, x| {
+        // Quotients of several whole parts, none within a step of a jump.
+        let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+        let three = graph.constant(3.0, DType::F32, &[2, 3]);
+        let large = graph.emit(Op::Add, &[square, three], &[], &[]);
+        graph.emit(Op::Rem, &[large, x[1]], &[], &[])
+    }));
     cases.push(case("Select", &[m, m, m], |graph, x| {
         let less = graph.emit(Op::Lt, &[x[0], x[1]], &[], &[]);
         let square = graph.emit(Op::Mul, &[x[1], x[1]], &[], &[]);

@@ -13,7 +13,7 @@ pub use dtype::DType;
 pub use table::{Class, Op, Row};
 
 /// Version of the op set. A plugin states the one it was built with; it grows with every appended row.
-pub const OP_SET_VERSION: u32 = 1;
+pub const OP_SET_VERSION: u32 = 2;
 
 /// How many axes a tensor may have.
 pub const MAX_RANK: usize = 8;

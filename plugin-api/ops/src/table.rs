@@ -103,6 +103,7 @@ op_table! {
     50 Xor Elementwise 2..=2 "" "Bitwise (bool: logical) exclusive or.";
     51 Shl Elementwise 2..=2 "" "u32 shifted left.";
     52 Shr Elementwise 2..=2 "" "u32 shifted right.";
+    53 Rem Elementwise 2..=2 "" "x - y trunc(x / y), the sign of x; an integer remainder by 0 is 0.";
     60 Select Elementwise 3..=3 "" "Where the bool operand holds the second operand, else the third.";
 
     // movement

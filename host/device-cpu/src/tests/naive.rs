@@ -155,6 +155,10 @@ fn apply(op: Op, args: &[u32], dtype: DType, to: DType) -> u32 {
         (Op::Sub, DType::F32) => (float(0) - float(1)).to_bits(),
         (Op::Mul, DType::F32) => (float(0) * float(1)).to_bits(),
         (Op::Div, DType::F32) => (float(0) / float(1)).to_bits(),
+        (Op::Rem, DType::F32) => (float(0) % float(1)).to_bits(),
+        (Op::Rem, _) if y == 0 => 0,
+        (Op::Rem, DType::I32) => signed(0).wrapping_rem(signed(1)) as u32,
+        (Op::Rem, _) => x % y,
         (Op::Max, DType::F32) => {
             if float(0) > float(1) || float(1).is_nan() {
                 x

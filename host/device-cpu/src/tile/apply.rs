@@ -1,7 +1,7 @@
 //! The element-wise ops of the table, one row each.
 //!
 //! Where the table leaves room: `Max` and `Min` of a NaN and a number give the number; integers wrap;
-//! an integer divided by 0 is 0; a float out of an integer's range saturates and a NaN becomes 0; the low five bits
+//! an integer divided by 0 is 0, and so is its remainder; a float out of an integer's range saturates and a NaN becomes 0; the low five bits
 //! of a shift count are used.
 
 use ops::{DType, Op};
@@ -18,7 +18,7 @@ pub fn supports(op: Op, dtype: DType) -> bool {
         Op::Recip | Op::Sqrt | Op::Exp | Op::Log | Op::Sin | Op::Cos | Op::Tanh | Op::Erf | Op::Floor => {
             dtype == F32
         }
-        Op::Neg | Op::Add | Op::Sub | Op::Mul | Op::Div => dtype != Bool,
+        Op::Neg | Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Rem => dtype != Bool,
         Op::Max | Op::Min | Op::Lt => true,
         Op::And | Op::Or | Op::Xor => dtype != F32,
         Op::Shl | Op::Shr => dtype == U32,
@@ -109,6 +109,11 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
             |x: f32, y: f32| x / y,
             |x: i32, y: i32| if y == 0 { 0 } else { x.wrapping_div(y) },
             |x: u32, y: u32| x.checked_div(y).unwrap_or(0)
+        ),
+        Op::Rem => by_dtype!(
+            |x: f32, y: f32| x % y,
+            |x: i32, y: i32| if y == 0 { 0 } else { x.wrapping_rem(y) },
+            |x: u32, y: u32| x.checked_rem(y).unwrap_or(0)
         ),
         Op::Max => by_dtype!(|x: f32, y: f32| if x > y || y.is_nan() { x } else { y }, Ord::max, Ord::max),
         Op::Min => by_dtype!(|x: f32, y: f32| if x < y || y.is_nan() { x } else { y }, Ord::min, Ord::min),

@@ -28,6 +28,8 @@ pub fn scalar(op: Op, args: &[f64], from: DType, to: DType) -> Option<f64> {
         Op::Div if to.is_float() => x / y,
         Op::Div if y == 0.0 => 0.0,
         Op::Div => wrap((x / y).trunc(), to),
+        Op::Rem if y == 0.0 && !to.is_float() => 0.0,
+        Op::Rem => x % y,
         Op::Max => x.max(y),
         Op::Min => x.min(y),
         Op::Lt => truth(x < y),

@@ -43,6 +43,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Sub => two(ct, -ct),
         Op::Mul => two(ct * x(1), ct * x(0)),
         Op::Div => two(ct / x(1), -(ct * y / x(1))),
+        // trunc(x / y) is piecewise constant and equals (x - r) / y.
+        Op::Rem => two(ct, -(ct * (x(0) - y) / x(1))),
         Op::Max => {
             let share = share_of_ties(x(0), x(1));
             two(ct * share, ct - ct * share)
