@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(17) {
+        let new = match self.below(18) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -139,7 +139,8 @@ impl Maker {
                     self.emit(Op::ScatterAdd, &[gathered, index], &[rows.max(3)], &[])
                 }
             }
-            _ => self.remainder(x, &dims),
+            16 => self.remainder(x, &dims),
+            _ => self.noise(&dims),
         };
         let fits =
             new != NodeId::POISON && self.graph.ty(new).elements() <= 20_000 && self.graph.ty(new).rank() > 0;
@@ -157,6 +158,27 @@ impl Maker {
         let bounded = self.emit(Op::Tanh, &[x], &[], &[]);
         let dividend = self.affine(bounded, 5.0, 0.1);
         self.emit(Op::Rem, &[dividend, divisor], &[], &[])
+    }
+
+    /// Uniform numbers in [0, 1), exact in f32: the upper 24 bits of a random word for each element.
+    fn noise(&mut self, dims: &[usize]) -> NodeId {
+        let count = dims.iter().product::<usize>() as i64;
+        let shape: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let index = self.emit(Op::Iota, &[], &[0, DType::U32 as i64, count], &[]);
+        let index = self.emit(Op::Reshape, &[index], &shape, &[]);
+        let mut word = |limit: u64| {
+            let value = self.below(limit) as f64;
+            self.graph.constant(value, DType::U32, dims)
+        };
+        let [key, stream, counter, zero] = [word(1 << 32), word(1 << 32), word(3), word(1)];
+        let words = self.emit(Op::Rand, &[index, key, stream, counter], &[], &[]);
+        // The same words again by way of another key: what is loaded, computed or constant differs.
+        let other = self.emit(Op::Xor, &[words, stream], &[], &[]);
+        let words = self.emit(Op::Rand, &[zero, other, words, counter], &[], &[]);
+        let eight = self.graph.constant(8.0, DType::U32, dims);
+        let upper = self.emit(Op::Shr, &[words, eight], &[], &[]);
+        let numbers = self.emit(Op::Cast, &[upper], &[DType::F32 as i64], &[]);
+        self.affine(numbers, 0.5f64.powi(24), 0.0)
     }
 
     /// factor * x + term.

@@ -72,6 +72,18 @@ fn cases() -> Vec<Case> {
         let square = graph.emit(Op::Mul, &[x[1], x[1]], &[], &[]);
         graph.emit(Op::Select, &[less, square, x[2]], &[], &[])
     }));
+    cases.push(case("Rand", &[m], |graph, x| {
+        let [key, counter] = [7.0, 1.0].map(|value| graph.constant(value, DType::U32, &[2, 3]));
+        let bits = graph.emit(Op::Bitcast, &[x[0]], &[DType::U32 as i64], &[]);
+        let zero = graph.constant(0.0, DType::U32, &[2, 3]);
+        let index = graph.emit(Op::And, &[bits, zero], &[], &[]);
+        let words = graph.emit(Op::Rand, &[index, key, key, counter], &[], &[]);
+        let numbers = graph.emit(Op::Cast, &[words], &[DType::F32 as i64], &[]);
+        let scale = graph.constant(0.5f64.powi(32), DType::F32, &[2, 3]);
+        let uniform = graph.emit(Op::Mul, &[numbers, scale], &[], &[]);
+        let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+        graph.emit(Op::Mul, &[square, uniform], &[], &[])
+    }));
     cases.push(op(Op::Reshape, &[m], &[3, 2], &[]));
     cases.push(op(Op::Permute, &[&[2, 3, 4]], &[2, 0, 1], &[]));
     cases.push(op(Op::Broadcast, &[&[2, 1]], &[2, 5], &[]));

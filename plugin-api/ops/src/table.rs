@@ -105,6 +105,8 @@ op_table! {
     52 Shr Elementwise 2..=2 "" "u32 shifted right.";
     53 Rem Elementwise 2..=2 "" "x - y trunc(x / y), the sign of x; an integer remainder by 0 is 0.";
     60 Select Elementwise 3..=3 "" "Where the bool operand holds the second operand, else the third.";
+    61 Rand Elementwise 4..=4 ""
+        "Random words from index, k0, k1, c1, all u32: word `index mod 2` of the Threefry-2x32-20 block with key (k0, k1) and counter (index div 2, c1).";
 
     // movement
     70 Reshape Movement 1..=1 "dims..." "Same elements in row-major order, other dims.";

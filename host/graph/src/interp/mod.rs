@@ -98,7 +98,7 @@ fn evaluate(values: &[Option<Tensor>], node: &Node) -> Tensor {
         Op::Dot => dot::dot(x(0), x(1), node),
         op if op.row().class == Class::Elementwise => {
             let from = x(node.inputs.len() - 1).ty.dtype;
-            let mut args = [0.0; 3];
+            let mut args = [0.0; 4];
             (0..node.ty.elements())
                 .map(|element| {
                     for (slot, input) in node.inputs.iter().enumerate() {
