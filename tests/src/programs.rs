@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(18) {
+        let new = match self.below(20) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -140,7 +140,18 @@ impl Maker {
                 }
             }
             16 => self.remainder(x, &dims),
-            _ => self.noise(&dims),
+            17 => self.noise(&dims),
+            18 => {
+                let length = 1 + self.below(dims[axis] as u64) as i64;
+                let start = self.position();
+                self.emit(Op::DynSlice, &[x, start], &[axis as i64, length], &[])
+            }
+            _ => {
+                let mut inner = dims.clone();
+                inner[axis] = 1 + self.below(dims[axis] as u64) as usize;
+                let (update, start) = (self.same_shape(&inner), self.position());
+                self.emit(Op::DynUpdateSlice, &[x, update, start], &[axis as i64], &[])
+            }
         };
         let fits =
             new != NodeId::POISON && self.graph.ty(new).elements() <= 20_000 && self.graph.ty(new).rank() > 0;
@@ -181,6 +192,21 @@ impl Maker {
         self.affine(numbers, 0.5f64.powi(24), 0.0)
     }
 
+    /// An i32[] in -8..=8: known, or made from an input, which no rounding has touched.
+    fn position(&mut self) -> NodeId {
+        if self.below(3) == 0 {
+            let value = self.below(17) as f64 - 8.0;
+            return self.graph.constant(value, DType::I32, &[]);
+        }
+        let input = self.below(2) as usize;
+        let x = self.values[input];
+        let corner: Vec<i64> = self.graph.dims(x).iter().flat_map(|_| [0, 1]).collect();
+        let first = self.emit(Op::Slice, &[x], &corner, &[]);
+        let number = self.emit(Op::Reshape, &[first], &[], &[]);
+        let wide = self.affine(number, 8.0, 0.0);
+        self.emit(Op::Cast, &[wide], &[DType::I32 as i64], &[])
+    }
+
     /// factor * x + term.
     fn affine(&mut self, x: NodeId, factor: f64, term: f64) -> NodeId {
         let dims = self.graph.dims(x).to_vec();
@@ -188,6 +214,15 @@ impl Maker {
         let term = self.graph.constant(term, DType::F32, &dims);
         let product = self.emit(Op::Mul, &[x, factor], &[], &[]);
         self.emit(Op::Add, &[product, term], &[], &[])
+    }
+
+    /// Rows in the opposite order.
+    fn reversed(&mut self, x: NodeId) -> NodeId {
+        let rows = self.graph.dims(x)[0];
+        let index = self.emit(Op::Iota, &[], &[0, DType::I32 as i64, rows as i64], &[]);
+        let last = self.graph.constant(rows as f64 - 1.0, DType::I32, &[rows]);
+        let index = self.emit(Op::Sub, &[last, index], &[], &[]);
+        self.emit(Op::Gather, &[x, index], &[], &[])
     }
 
     /// A value of this shape: an earlier one, one repeated from a smaller one, or a function of the index.
@@ -237,7 +272,9 @@ impl Maker {
                 }
             }
             let state = self.graph.state("memory", self.graph.ty(inputs[0]).clone());
-            let moved = self.emit(Op::Add, &[state, inputs[0]], &[], &[]);
+            // Half of them read the State elsewhere than they write it.
+            let old = if seed.is_multiple_of(4) { self.reversed(state) } else { state };
+            let moved = self.emit(Op::Add, &[old, inputs[0]], &[], &[]);
             self.graph.output("before", state);
             self.graph.write(state, moved);
         }

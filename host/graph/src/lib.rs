@@ -16,6 +16,7 @@ mod infer;
 pub mod interp;
 #[path = "graph.rs"]
 mod ir;
+mod legalize;
 mod rewrite;
 mod text;
 mod ty;
@@ -27,6 +28,7 @@ pub use differentiate::{Cotangents, grad};
 pub use error::GraphError;
 pub use expand::{expand, expand_node};
 pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
+pub use legalize::legalize;
 pub use ops::{Class, DType, Op};
 pub use rewrite::{live, rewrite};
 pub use text::parse;

@@ -103,6 +103,17 @@ fn cases() -> Vec<Case> {
         let ids = graph.emit(Op::Div, &[ids, two], &[], &[]);
         graph.emit(Op::ScatterAdd, &[x[0], ids], &[4], &[])
     }));
+    for start in [-1.0, 1.0, 9.0] {
+        cases.push(case("DynSlice", &[&[2, 5, 3]], move |graph, x| {
+            let start = graph.constant(start, DType::I32, &[]);
+            graph.emit(Op::DynSlice, &[x[0], start], &[1, 2], &[])
+        }));
+        cases.push(case("DynUpdateSlice", &[&[2, 5, 3], &[2, 2, 3]], move |graph, x| {
+            let start = graph.constant(start, DType::I32, &[]);
+            let y = graph.emit(Op::DynUpdateSlice, &[x[0], x[1], start], &[1], &[]);
+            graph.emit(Op::Mul, &[y, y], &[], &[])
+        }));
+    }
     cases.push(op(Op::Dot, &[&[2, 3], &[4, 3]], &[0, 1, 1, 1], &[0.7]));
     cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5]], &[1, 1, 1, 1, 2, 0], &[1.3]));
     cases.push(op(Op::Dot, &[&[2, 3, 4], &[4, 5, 3]], &[0, 2, 1, 2, 2, 0], &[1.0]));
@@ -219,6 +230,28 @@ fn a_wrong_emit_names_scope_operands_and_dims() {
         graph.errors[0].to_string(),
         "layers.3.attn: Dot contracts x f32[8, 256, 768] dim 2 (768) with wq f32[512, 768] dim 0 (512)"
     );
+}
+
+#[test]
+fn a_wrong_start_or_length_comes_with_a_hint() {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Ty::new(DType::F32, &[4, 6]));
+    let start = graph.input("start", Ty::scalar(DType::I32));
+    graph.emit(Op::DynSlice, &[x, start], &[1, 7], &[]);
+    graph.emit(Op::DynSlice, &[x, x], &[1, 2], &[]);
+    graph.emit(Op::DynSlice, &[x, start], &[2, 1], &[]);
+    graph.emit(Op::DynUpdateSlice, &[x, x, start], &[0, 1], &[]);
+    let narrow = graph.emit(Op::Slice, &[x], &[0, 4, 0, 2], &[]);
+    graph.emit(Op::DynUpdateSlice, &[x, narrow, start], &[0], &[]);
+    let messages = [
+        "takes 7 indices of axis 1 of x f32[4, 6]",
+        "starts at an i32[], got x f32[4, 6]",
+        "has no axis 2 in x f32[4, 6]",
+        "wants the attributes \"axis\", got [0, 1]",
+        "cannot write Slice%2 f32[4, 2] into x f32[4, 6] along axis 0",
+    ];
+    assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
+    assert!([0, 1, 4].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
 }
 
 #[test]

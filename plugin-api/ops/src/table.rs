@@ -119,6 +119,8 @@ op_table! {
     // indexing
     80 Gather Indexing 2..=2 "" "Rows of table[V, ...] chosen by ids[...]: [ids..., ...]. An id outside 0..V is clamped.";
     81 ScatterAdd Indexing 2..=2 "rows" "Rows of x[ids..., ...] added into zeros[rows, ...] at ids[...]. The transpose of Gather.";
+    82 DynSlice Indexing 2..=2 "axis, length" "`length` indices of `axis` of x from start, an i32[] that is clamped to 0..=dim - length.";
+    83 DynUpdateSlice Indexing 3..=3 "axis" "x with update written along `axis` from start, an i32[] that is clamped so that it fits.";
 
     // reductions, contraction
     90 Sum Reduce 1..=1 "axes..." "Sum over `axes`, which stay with size 1.";

@@ -1,5 +1,6 @@
 //! Type inference: one row per op, and the messages people see when operands do not fit.
 
+mod axis;
 mod composite;
 mod elementwise;
 
@@ -102,6 +103,7 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 }
                 Ok(Ty::new(DType::F32, &[&[rows as usize], &x[ids.len()..]].concat()))
             }
+            Op::DynSlice | Op::DynUpdateSlice => axis::infer(graph, op, inputs, ints),
             Op::Dot => dot(graph, inputs, ints, floats),
             Op::StopGrad => Ok(ty(0).clone()),
             Op::Write | Op::Output => {

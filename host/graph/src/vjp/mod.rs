@@ -89,6 +89,19 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
         Op::ScatterAdd => Rule::Cotangents(vec![Some(ct.binary(Op::Gather, x(1))), None]),
 
+        Op::DynSlice => {
+            let zeros = x(0).constant(0.0).id;
+            let spread = b.emit(Op::DynUpdateSlice, &[zeros, ct.id, node.inputs[1]], &node.ints[..1], &[]);
+            Rule::Cotangents(vec![Some(b.var(spread)), None])
+        }
+        Op::DynUpdateSlice => {
+            let (zeros, start) = (x(1).constant(0.0).id, node.inputs[2]);
+            let kept = b.emit(Op::DynUpdateSlice, &[ct.id, zeros, start], &node.ints, &[]);
+            let length = x(1).dims()[node.ints[0] as usize] as i64;
+            let written = b.emit(Op::DynSlice, &[ct.id, start], &[node.ints[0], length], &[]);
+            Rule::Cotangents(vec![Some(b.var(kept)), Some(b.var(written)), None])
+        }
+
         Op::Sum => one(ct.broadcast(&x(0).dims())),
         Op::ReduceMax => {
             let axes: Vec<usize> = node.ints.iter().map(|axis| *axis as usize).collect();

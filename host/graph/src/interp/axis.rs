@@ -1,0 +1,31 @@
+//! Ops along one axis: boxes whose start is a value.
+
+use super::Tensor;
+use super::movement::{collect, position};
+use crate::{Node, Ty};
+
+/// First index of a box of `length` along an axis of `extent`.
+fn clamped(start: &Tensor, extent: usize, length: usize) -> usize {
+    (start.data[0].max(0.0) as usize).min(extent - length)
+}
+
+pub fn dyn_slice(x: &Tensor, start: &Tensor, node: &Node) -> Vec<f64> {
+    let axis = node.ints[0] as usize;
+    let strides = x.ty.strides();
+    let skipped = clamped(start, x.ty.dims[axis], node.ty.dims[axis]) * strides[axis];
+    collect(&node.ty.dims, |index| x.data[skipped + position(index, &strides)])
+}
+
+pub fn dyn_update_slice(x: &Tensor, update: &Tensor, start: &Tensor, ty: &Ty, axis: usize) -> Vec<f64> {
+    let (own, written) = (ty.strides(), update.ty.strides());
+    let length = update.ty.dims[axis];
+    let start = clamped(start, ty.dims[axis], length);
+    collect(&ty.dims, |index| {
+        if !(start..start + length).contains(&index[axis]) {
+            return x.data[position(index, &own)];
+        }
+        let mut inner = index.to_vec();
+        inner[axis] -= start;
+        update.data[position(&inner, &written)]
+    })
+}

@@ -1,0 +1,71 @@
+//! Primitives that no kernel knows, in terms of those that kernels know: the counterpart of `expand` for ops whose
+//! meaning is in the interpreter and whose derivative is a row of its own.
+//!
+//! A device needs no kernel for them: positions become element-wise arithmetic on indices, moved rows a Gather.
+
+use ops::{DType, Op};
+
+use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
+
+/// The graph in which only ops are left that the compiler has kernels or views for. Composites are to be expanded
+/// before.
+pub fn legalize(graph: &Graph) -> Graph {
+    rewrite(graph, |graph, node, inputs| match node.op {
+        Op::DynSlice | Op::DynUpdateSlice => Builder::with(graph, |b| legal(b, node, inputs).id),
+        _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
+    })
+}
+
+fn legal<'b>(b: &'b Builder, node: &Node, inputs: &[NodeId]) -> Var<'b> {
+    let x = |index: usize| b.var(inputs[index]);
+    let axis = node.ints[0] as usize;
+    match node.op {
+        Op::DynSlice => dyn_slice(x(0), x(1), axis, node.ty.dims[axis]),
+        _ => dyn_update_slice(x(0), x(1), x(2), axis),
+    }
+}
+
+/// Rows start, start + 1, ... of x with its axis in front.
+fn dyn_slice<'b>(x: Var<'b>, start: Var<'b>, axis: usize, length: usize) -> Var<'b> {
+    let first = clamped(start, x.dims()[axis], length).reshape(&[1]).broadcast(&[length]);
+    let ids = first.builder().iota(0, DType::I32, &[length]).binary(Op::Add, first);
+    from_front(to_front(x, axis).binary(Op::Gather, ids), axis)
+}
+
+/// Where a position lies in the box that begins at `start` the row of `update` for it, else x. Gather clamps the rows
+/// of positions outside.
+fn dyn_update_slice<'b>(x: Var<'b>, update: Var<'b>, start: Var<'b>, axis: usize) -> Var<'b> {
+    let (dims, length) = (x.dims(), update.dims()[axis]);
+    let first = clamped(start, dims[axis], length);
+    let row = |dims: &[usize], axis| {
+        let ones = vec![1; dims.len()];
+        x.builder().iota(axis, DType::I32, dims) - first.reshape(&ones).broadcast(dims)
+    };
+    let rows = from_front(to_front(update, axis).binary(Op::Gather, row(&[dims[axis]], 0)), axis);
+    let row = row(&dims, axis);
+    let is_before = row.binary(Op::Lt, row.constant(0.0));
+    let is_below_end = row.binary(Op::Lt, row.constant(length as f64));
+    is_before.select(x, is_below_end.select(rows, x))
+}
+
+/// First index of a box of `length` along an axis of `extent`, an i32[].
+fn clamped(start: Var<'_>, extent: usize, length: usize) -> Var<'_> {
+    let last = start.constant((extent - length) as f64);
+    start.binary(Op::Max, start.constant(0.0)).binary(Op::Min, last)
+}
+
+/// The axis moved in front of all others.
+fn to_front(x: Var<'_>, axis: usize) -> Var<'_> {
+    let others = (0..x.rank()).filter(|other| *other != axis);
+    x.permute(&std::iter::once(axis).chain(others).collect::<Vec<_>>())
+}
+
+/// The first axis moved to where `axis` shall be.
+fn from_front(x: Var<'_>, axis: usize) -> Var<'_> {
+    let order = (0..x.rank()).map(|to| match to {
+        to if to < axis => to + 1,
+        to if to == axis => 0,
+        to => to,
+    });
+    x.permute(&order.collect::<Vec<_>>())
+}
