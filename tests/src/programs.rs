@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(20) {
+        let new = match self.below(21) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -146,6 +146,7 @@ impl Maker {
                 let start = self.position();
                 self.emit(Op::DynSlice, &[x, start], &[axis as i64, length], &[])
             }
+            19 => self.place(),
             _ => {
                 let mut inner = dims.clone();
                 inner[axis] = 1 + self.below(dims[axis] as u64) as usize;
@@ -205,6 +206,20 @@ impl Maker {
         let number = self.emit(Op::Reshape, &[first], &[], &[]);
         let wide = self.affine(number, 8.0, 0.0);
         self.emit(Op::Cast, &[wide], &[DType::I32 as i64], &[])
+    }
+
+    /// Where the maximum of an input is, as a number: of the input itself, or of few distinct values with many ties.
+    fn place(&mut self) -> NodeId {
+        let input = self.below(2) as usize;
+        let mut x = self.values[input];
+        if self.below(2) == 0 {
+            let doubled = self.affine(x, 2.0, 0.0);
+            x = self.emit(Op::Floor, &[doubled], &[], &[]);
+        }
+        let axis = self.below(self.graph.ty(x).rank() as u64) as i64;
+        let place = self.emit(Op::ArgMax, &[x], &[axis], &[]);
+        let number = self.emit(Op::Cast, &[place], &[DType::F32 as i64], &[]);
+        self.affine(number, 0.125, 0.0)
     }
 
     /// factor * x + term.

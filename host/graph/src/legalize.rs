@@ -11,7 +11,7 @@ use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
 /// before.
 pub fn legalize(graph: &Graph) -> Graph {
     rewrite(graph, |graph, node, inputs| match node.op {
-        Op::DynSlice | Op::DynUpdateSlice => Builder::with(graph, |b| legal(b, node, inputs).id),
+        Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax => Builder::with(graph, |b| legal(b, node, inputs).id),
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
     })
 }
@@ -21,6 +21,7 @@ fn legal<'b>(b: &'b Builder, node: &Node, inputs: &[NodeId]) -> Var<'b> {
     let axis = node.ints[0] as usize;
     match node.op {
         Op::DynSlice => dyn_slice(x(0), x(1), axis, node.ty.dims[axis]),
+        Op::ArgMax => arg_max(x(0), axis),
         _ => dyn_update_slice(x(0), x(1), x(2), axis),
     }
 }
@@ -48,6 +49,16 @@ fn dyn_update_slice<'b>(x: Var<'b>, update: Var<'b>, start: Var<'b>, axis: usize
     is_before.select(x, is_below_end.select(rows, x))
 }
 
+/// The smallest index of an element that equals the maximum. Indices go through f32, the one dtype that kernels fold;
+/// inference sees to it that they are exact there. The last index stands where no element equals the maximum.
+fn arg_max(x: Var<'_>, axis: usize) -> Var<'_> {
+    let dims = x.dims();
+    let is_peak = x.binary(Op::Eq, x.max(&[axis]).like(x));
+    let last = x.constant(1.0 - dims[axis] as f64);
+    let negative = is_peak.select(-x.builder().iota(axis, DType::F32, &dims), last);
+    (-negative.max(&[axis])).cast(DType::I32)
+}
+
 /// First index of a box of `length` along an axis of `extent`, an i32[].
 fn clamped(start: Var<'_>, extent: usize, length: usize) -> Var<'_> {
     let last = start.constant((extent - length) as f64);
@@ -68,4 +79,34 @@ fn from_front(x: Var<'_>, axis: usize) -> Var<'_> {
         to => to,
     });
     x.permute(&order.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ty;
+    use crate::interp::{self, Tensor};
+
+    /// Output of one op on an f32 input, as the interpreter gives it before and after legalising.
+    fn both(op: Op, ints: &[i64], dims: &[usize], data: Vec<f64>) -> [Vec<f64>; 2] {
+        let mut graph = Graph::default();
+        let ty = Ty::new(DType::F32, dims);
+        let x = graph.input("x", ty.clone());
+        let y = graph.emit(op, &[x], ints, &[]);
+        graph.output("y", y);
+        assert!(graph.errors.is_empty(), "{}", graph.errors[0]);
+        let x = Tensor { ty, data };
+        let legal = legalize(&graph);
+        assert!(legal.nodes.iter().all(|node| node.op != op));
+        [&graph, &legal].map(|graph| interp::run(graph, std::slice::from_ref(&x), &mut []).remove(0).data)
+    }
+
+    #[test]
+    fn arg_max_is_the_first_of_equals_and_stays_in_range() {
+        let (low, nan) = (f64::NEG_INFINITY, f64::NAN);
+        let rows = vec![1.0, 3.0, 3.0, nan, 2.0, 1.0, low, low, low, nan, nan, nan];
+        let [direct, legal] = both(Op::ArgMax, &[1], &[4, 3], rows);
+        assert_eq!(direct, [1.0, 1.0, 0.0, 2.0]);
+        assert_eq!(legal, direct);
+    }
 }

@@ -103,6 +103,13 @@ fn cases() -> Vec<Case> {
         let ids = graph.emit(Op::Div, &[ids, two], &[], &[]);
         graph.emit(Op::ScatterAdd, &[x[0], ids], &[4], &[])
     }));
+    cases.push(case("ArgMax", &[m], |graph, x| {
+        let place = graph.emit(Op::ArgMax, &[x[0]], &[1], &[]);
+        let number = graph.emit(Op::Cast, &[place], &[DType::F32 as i64], &[]);
+        let repeated = graph.emit(Op::Broadcast, &[number], &[2, 3], &[]);
+        let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+        graph.emit(Op::Mul, &[square, repeated], &[], &[])
+    }));
     for start in [-1.0, 1.0, 9.0] {
         cases.push(case("DynSlice", &[&[2, 5, 3]], move |graph, x| {
             let start = graph.constant(start, DType::I32, &[]);
@@ -233,7 +240,7 @@ fn a_wrong_emit_names_scope_operands_and_dims() {
 }
 
 #[test]
-fn a_wrong_start_or_length_comes_with_a_hint() {
+fn a_wrong_start_or_axis_comes_with_a_hint() {
     let mut graph = Graph::default();
     let x = graph.input("x", Ty::new(DType::F32, &[4, 6]));
     let start = graph.input("start", Ty::scalar(DType::I32));
@@ -243,15 +250,18 @@ fn a_wrong_start_or_length_comes_with_a_hint() {
     graph.emit(Op::DynUpdateSlice, &[x, x, start], &[0, 1], &[]);
     let narrow = graph.emit(Op::Slice, &[x], &[0, 4, 0, 2], &[]);
     graph.emit(Op::DynUpdateSlice, &[x, narrow, start], &[0], &[]);
+    let long = graph.input("long", Ty::new(DType::F32, &[(1 << 24) + 1]));
+    graph.emit(Op::ArgMax, &[long], &[0], &[]);
     let messages = [
         "takes 7 indices of axis 1 of x f32[4, 6]",
         "starts at an i32[], got x f32[4, 6]",
         "has no axis 2 in x f32[4, 6]",
         "wants the attributes \"axis\", got [0, 1]",
         "cannot write Slice%2 f32[4, 2] into x f32[4, 6] along axis 0",
+        "finds a place among at most 16777216, got axis 0 of long f32[16777217]",
     ];
     assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
-    assert!([0, 1, 4].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
+    assert!([0, 1, 4, 5].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub enum Class {
     Indexing,
     /// Folds axes to size 1; the rank stays.
     Reduce,
+    /// Goes along one axis in order, so that positions matter: no kernel folds it as it does a Reduce.
+    Ordered,
     /// Sums of products.
     Contraction,
     /// Says something about the program rather than about values.
@@ -125,6 +127,7 @@ op_table! {
     // reductions, contraction
     90 Sum Reduce 1..=1 "axes..." "Sum over `axes`, which stay with size 1.";
     91 ReduceMax Reduce 1..=1 "axes..." "Maximum over `axes`, which stay with size 1.";
+    92 ArgMax Ordered 1..=1 "axis" "Index, an i32, of the first maximum along `axis`, which stays with size 1.";
     95 Dot Contraction 2..=2 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha"
         "alpha * sum of products: result axes are batch, then free axes of x, then free axes of y.";
 

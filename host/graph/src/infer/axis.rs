@@ -1,14 +1,17 @@
-//! Types of ops that work along one axis: boxes whose start is a value.
+//! Types of ops that work along one axis: boxes whose start is a value, the place of a maximum.
 
 use ops::{DType, Op};
 
-use super::{Fault, axis_of, bad_axis, fault, hinted};
+use super::{Fault, axis_of, bad_axis, fault, hinted, need_dtype};
 use crate::{Graph, NodeId, Ty};
+
+/// Longest axis whose indices are all exact in f32, through which devices find a place.
+const EXACT: usize = 1 << 24;
 
 pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {
     let ty = graph.ty(inputs[0]);
     let name = graph.describe(inputs[0]);
-    let expected = if op == Op::DynUpdateSlice { 1 } else { 2 };
+    let expected = if matches!(op, Op::DynUpdateSlice | Op::ArgMax) { 1 } else { 2 };
     if ints.len() != expected {
         let wanted = op.row().attributes;
         return Err(fault(format!("wants the attributes \"{wanted}\", got {ints:?}")));
@@ -43,6 +46,17 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<T
                 format!("cannot write {} into {name} along axis {axis}", graph.describe(inputs[1])),
                 "the dtypes and all other axes must agree, and what is written must fit",
             ))
+        }
+        Op::ArgMax => {
+            need_dtype(graph, inputs[0], DType::F32)?;
+            if *extent > EXACT {
+                return Err(hinted(
+                    format!("finds a place among at most {EXACT}, got axis {axis} of {name}"),
+                    "reshape to blocks and take the maximum of their maxima first",
+                ));
+            }
+            *extent = 1;
+            Ok(Ty::new(DType::I32, &dims))
         }
         other => Err(fault(format!("has no row for {other}"))),
     }

@@ -1,4 +1,4 @@
-//! Ops along one axis: boxes whose start is a value.
+//! Ops along one axis: boxes whose start is a value, the place of a maximum.
 
 use super::Tensor;
 use super::movement::{collect, position};
@@ -27,5 +27,17 @@ pub fn dyn_update_slice(x: &Tensor, update: &Tensor, start: &Tensor, ty: &Ty, ax
         let mut inner = index.to_vec();
         inner[axis] -= start;
         update.data[position(&inner, &written)]
+    })
+}
+
+/// A NaN is no maximum; where nothing else is along the axis, its last index stands.
+pub fn arg_max(x: &Tensor, node: &Node) -> Vec<f64> {
+    let axis = node.ints[0] as usize;
+    let (strides, extent) = (x.ty.strides(), x.ty.dims[axis]);
+    collect(&node.ty.dims, |index| {
+        let first = position(index, &strides);
+        let along = || (0..extent).map(|i| x.data[first + i * strides[axis]]);
+        let peak = along().fold(f64::NEG_INFINITY, f64::max);
+        along().position(|value| value == peak).unwrap_or(extent - 1) as f64
     })
 }

@@ -140,7 +140,7 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Rope | Op::Attention | Op::LinearCrossEntropy => Rule::Decompose,
 
         Op::Const | Op::Iota | Op::Rand | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
-        Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq => Rule::Constant,
+        Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq | Op::ArgMax => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
         Op::Write | Op::Output => Rule::Missing,
     }
