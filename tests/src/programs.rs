@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(21) {
+        let new = match self.below(22) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -147,6 +147,7 @@ impl Maker {
                 self.emit(Op::DynSlice, &[x, start], &[axis as i64, length], &[])
             }
             19 => self.place(),
+            20 => self.running_sum(x, &dims, axis),
             _ => {
                 let mut inner = dims.clone();
                 inner[axis] = 1 + self.below(dims[axis] as u64) as usize;
@@ -220,6 +221,22 @@ impl Maker {
         let place = self.emit(Op::ArgMax, &[x], &[axis], &[]);
         let number = self.emit(Op::Cast, &[place], &[DType::F32 as i64], &[]);
         self.affine(number, 0.125, 0.0)
+    }
+
+    /// Along an axis, or along all elements as one axis: that is long enough for blocks. Terms are bounded, since what
+    /// is added up here may be a sum itself.
+    fn running_sum(&mut self, x: NodeId, dims: &[usize], axis: usize) -> NodeId {
+        let reverse = self.below(2) as i64;
+        let bounded = self.emit(Op::Tanh, &[x], &[], &[]);
+        if self.below(2) == 0 {
+            return self.emit(Op::CumSum, &[bounded], &[axis as i64, reverse], &[]);
+        }
+        let count = dims.iter().product::<usize>() as i64;
+        let shape: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let small = self.affine(bounded, 0.015625, 0.0);
+        let flat = self.emit(Op::Reshape, &[small], &[count], &[]);
+        let sum = self.emit(Op::CumSum, &[flat], &[0, reverse], &[]);
+        self.emit(Op::Reshape, &[sum], &shape, &[])
     }
 
     /// factor * x + term.

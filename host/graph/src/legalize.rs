@@ -1,17 +1,23 @@
 //! Primitives that no kernel knows, in terms of those that kernels know: the counterpart of `expand` for ops whose
 //! meaning is in the interpreter and whose derivative is a row of its own.
 //!
-//! A device needs no kernel for them: positions become element-wise arithmetic on indices, moved rows a Gather.
+//! A device needs no kernel for them: positions become element-wise arithmetic on indices, moved rows a Gather, running sums a product.
 
 use ops::{DType, Op};
 
-use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
+use crate::attributes::DotAxes;
+use crate::{Builder, Graph, Node, NodeId, Ty, Var, rewrite};
+
+/// Longest axis that one product sums. Half of its terms are zeros, so longer ones waste more than blocks do.
+const SUMMED_AT_ONCE: usize = 256;
 
 /// The graph in which only ops are left that the compiler has kernels or views for. Composites are to be expanded
 /// before.
 pub fn legalize(graph: &Graph) -> Graph {
     rewrite(graph, |graph, node, inputs| match node.op {
-        Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax => Builder::with(graph, |b| legal(b, node, inputs).id),
+        Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax | Op::CumSum => {
+            Builder::with(graph, |b| legal(b, node, inputs).id)
+        }
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
     })
 }
@@ -22,6 +28,7 @@ fn legal<'b>(b: &'b Builder, node: &Node, inputs: &[NodeId]) -> Var<'b> {
     match node.op {
         Op::DynSlice => dyn_slice(x(0), x(1), axis, node.ty.dims[axis]),
         Op::ArgMax => arg_max(x(0), axis),
+        Op::CumSum => cum_sum(x(0), axis, node.ints[1] == 1),
         _ => dyn_update_slice(x(0), x(1), x(2), axis),
     }
 }
@@ -59,6 +66,42 @@ fn arg_max(x: Var<'_>, axis: usize) -> Var<'_> {
     (-negative.max(&[axis])).cast(DType::I32)
 }
 
+/// Short axes are a product with a triangle of ones; long ones are cut into blocks, and each block is raised by the
+/// running sum of the blocks before it. A NaN or an infinity reaches its whole block.
+fn cum_sum(x: Var<'_>, axis: usize, reverse: bool) -> Var<'_> {
+    let (dims, block) = (x.dims(), SUMMED_AT_ONCE);
+    let length = dims[axis];
+    if length <= block {
+        return from_back(x.dot(triangle(x.builder(), length, reverse), &along(axis, dims.len()), 1.0), axis);
+    }
+    let (rows, blocks) = (dims.iter().product::<usize>() / length, length.div_ceil(block));
+    let at_back = to_back(x, axis);
+    let padded = at_back.reshape(&[rows, length]).pad(&[(0, 0), (0, blocks * block - length)]);
+    let inside = cum_sum(padded.reshape(&[rows, blocks, block]), 2, reverse);
+    let (last, margin, first) = if reverse { (0, (0, 1), 1) } else { (block - 1, (1, 0), 0) };
+    let totals = inside.slice(&[(0, rows), (0, blocks), (last, 1)]).reshape(&[rows, blocks]);
+    let running = cum_sum(totals, 1, reverse).pad(&[(0, 0), margin]);
+    let before = running.slice(&[(0, rows), (first, blocks)]).reshape(&[rows, blocks, 1]);
+    let sum = inside + before.broadcast(&[rows, blocks, block]);
+    let unpadded = sum.reshape(&[rows, blocks * block]).slice(&[(0, rows), (0, length)]);
+    from_back(unpadded.reshape(&at_back.dims()), axis)
+}
+
+/// Element [i, j] is 1 where index i counts towards sum j.
+fn triangle(builder: &Builder, length: usize, reverse: bool) -> Var<'_> {
+    let dims = [length, length];
+    let [from, to] = [0, 1].map(|axis| builder.iota(axis, DType::I32, &dims));
+    let leaves_out = if reverse { from.binary(Op::Lt, to) } else { to.binary(Op::Lt, from) };
+    let ones = builder.constant(1.0, &Ty::new(DType::F32, &dims));
+    leaves_out.select(ones.constant(0.0), ones)
+}
+
+/// Contracts one axis with the rows of a matrix, whose columns become the last axis.
+fn along(axis: usize, rank: usize) -> DotAxes {
+    let others = (0..rank).filter(|other| *other != axis).collect();
+    DotAxes { batch: (vec![], vec![]), contract: (vec![axis], vec![0]), free: (others, vec![1]) }
+}
+
 /// First index of a box of `length` along an axis of `extent`, an i32[].
 fn clamped(start: Var<'_>, extent: usize, length: usize) -> Var<'_> {
     let last = start.constant((extent - length) as f64);
@@ -81,10 +124,26 @@ fn from_front(x: Var<'_>, axis: usize) -> Var<'_> {
     x.permute(&order.collect::<Vec<_>>())
 }
 
+/// The axis moved behind all others.
+fn to_back(x: Var<'_>, axis: usize) -> Var<'_> {
+    let others = (0..x.rank()).filter(|other| *other != axis);
+    x.permute(&others.chain([axis]).collect::<Vec<_>>())
+}
+
+/// The last axis moved to where `axis` shall be.
+fn from_back(x: Var<'_>, axis: usize) -> Var<'_> {
+    let last = x.rank() - 1;
+    let order = (0..=last).map(|to| match to {
+        to if to < axis => to,
+        to if to == axis => last,
+        to => to - 1,
+    });
+    x.permute(&order.collect::<Vec<_>>())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ty;
     use crate::interp::{self, Tensor};
 
     /// Output of one op on an f32 input, as the interpreter gives it before and after legalising.
@@ -99,6 +158,20 @@ mod tests {
         let legal = legalize(&graph);
         assert!(legal.nodes.iter().all(|node| node.op != op));
         [&graph, &legal].map(|graph| interp::run(graph, std::slice::from_ref(&x), &mut []).remove(0).data)
+    }
+
+    /// Lengths below, at and above one block, and with more blocks than one product sums.
+    #[test]
+    fn running_sums_agree_at_every_length() {
+        for (dims, axis) in
+            [(&[2, 1, 3][..], 1), (&[3, 256, 2], 1), (&[257], 0), (&[2, 700, 3], 1), (&[1, 65_800], 1)]
+        {
+            for reverse in [0, 1] {
+                let data = (0..dims.iter().product()).map(|i| f64::from(i as u32 % 7) - 2.0).collect();
+                let [direct, legal] = both(Op::CumSum, &[axis, reverse], dims, data);
+                assert_eq!(legal, direct, "{dims:?} along {axis}, reverse {reverse}");
+            }
+        }
     }
 
     #[test]

@@ -110,6 +110,12 @@ fn cases() -> Vec<Case> {
         let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
         graph.emit(Op::Mul, &[square, repeated], &[], &[])
     }));
+    for reverse in [0, 1] {
+        cases.push(case("CumSum", &[&[2, 5, 3]], move |graph, x| {
+            let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+            graph.emit(Op::CumSum, &[square], &[1, reverse], &[])
+        }));
+    }
     for start in [-1.0, 1.0, 9.0] {
         cases.push(case("DynSlice", &[&[2, 5, 3]], move |graph, x| {
             let start = graph.constant(start, DType::I32, &[]);
@@ -252,6 +258,8 @@ fn a_wrong_start_or_axis_comes_with_a_hint() {
     graph.emit(Op::DynUpdateSlice, &[x, narrow, start], &[0], &[]);
     let long = graph.input("long", Ty::new(DType::F32, &[(1 << 24) + 1]));
     graph.emit(Op::ArgMax, &[long], &[0], &[]);
+    graph.emit(Op::CumSum, &[x], &[0, 2], &[]);
+    graph.emit(Op::CumSum, &[start], &[0, 0], &[]);
     let messages = [
         "takes 7 indices of axis 1 of x f32[4, 6]",
         "starts at an i32[], got x f32[4, 6]",
@@ -259,9 +267,11 @@ fn a_wrong_start_or_axis_comes_with_a_hint() {
         "wants the attributes \"axis\", got [0, 1]",
         "cannot write Slice%2 f32[4, 2] into x f32[4, 6] along axis 0",
         "finds a place among at most 16777216, got axis 0 of long f32[16777217]",
+        "runs forward or in reverse, got direction 2",
+        "has no axis 0 in start i32[]",
     ];
     assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
-    assert!([0, 1, 4, 5].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
+    assert!([0, 1, 4, 5, 6].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
 }
 
 #[test]

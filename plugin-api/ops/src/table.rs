@@ -128,6 +128,7 @@ op_table! {
     90 Sum Reduce 1..=1 "axes..." "Sum over `axes`, which stay with size 1.";
     91 ReduceMax Reduce 1..=1 "axes..." "Maximum over `axes`, which stay with size 1.";
     92 ArgMax Ordered 1..=1 "axis" "Index, an i32, of the first maximum along `axis`, which stays with size 1.";
+    93 CumSum Ordered 1..=1 "axis, reverse" "Sum of x up to and with each index of `axis`; from each index to the end where reverse is 1.";
     95 Dot Contraction 2..=2 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha"
         "alpha * sum of products: result axes are batch, then free axes of x, then free axes of y.";
 

@@ -1,4 +1,4 @@
-//! Types of ops that work along one axis: boxes whose start is a value, the place of a maximum.
+//! Types of ops that work along one axis: boxes whose start is a value, the place of a maximum, running sums.
 
 use ops::{DType, Op};
 
@@ -57,6 +57,14 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<T
             }
             *extent = 1;
             Ok(Ty::new(DType::I32, &dims))
+        }
+        Op::CumSum => {
+            need_dtype(graph, inputs[0], DType::F32)?;
+            if ![0, 1].contains(&ints[1]) {
+                let message = format!("runs forward or in reverse, got direction {}", ints[1]);
+                return Err(hinted(message, "reverse is 0 or 1"));
+            }
+            Ok(ty.clone())
         }
         other => Err(fault(format!("has no row for {other}"))),
     }

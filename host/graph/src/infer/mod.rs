@@ -103,7 +103,9 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 }
                 Ok(Ty::new(DType::F32, &[&[rows as usize], &x[ids.len()..]].concat()))
             }
-            Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax => axis::infer(graph, op, inputs, ints),
+            Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax | Op::CumSum => {
+                axis::infer(graph, op, inputs, ints)
+            }
             Op::Dot => dot(graph, inputs, ints, floats),
             Op::StopGrad => Ok(ty(0).clone()),
             Op::Write | Op::Output => {

@@ -1,4 +1,4 @@
-//! Ops along one axis: boxes whose start is a value, the place of a maximum.
+//! Ops along one axis: boxes whose start is a value, the place of a maximum, running sums.
 
 use super::Tensor;
 use super::movement::{collect, position};
@@ -40,4 +40,19 @@ pub fn arg_max(x: &Tensor, node: &Node) -> Vec<f64> {
         let peak = along().fold(f64::NEG_INFINITY, f64::max);
         along().position(|value| value == peak).unwrap_or(extent - 1) as f64
     })
+}
+
+pub fn cum_sum(x: &Tensor, node: &Node) -> Vec<f64> {
+    let axis = node.ints[0] as usize;
+    let (stride, extent) = (x.ty.strides()[axis], x.ty.dims[axis]);
+    let mut data = x.data.clone();
+    let place = |element: usize| element / stride % extent;
+    if node.ints[1] == 1 {
+        let elements = (0..data.len()).rev().filter(|element| place(*element) + 1 < extent);
+        elements.for_each(|element| data[element] += data[element + stride]);
+    } else {
+        let elements = (0..data.len()).filter(|element| place(*element) > 0);
+        elements.for_each(|element| data[element] += data[element - stride]);
+    }
+    data
 }

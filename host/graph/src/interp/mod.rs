@@ -97,6 +97,7 @@ fn evaluate(values: &[Option<Tensor>], node: &Node) -> Tensor {
         Op::DynSlice => axis::dyn_slice(x(0), x(1), node),
         Op::DynUpdateSlice => axis::dyn_update_slice(x(0), x(1), x(2), &node.ty, node.ints[0] as usize),
         Op::ArgMax => axis::arg_max(x(0), node),
+        Op::CumSum => axis::cum_sum(x(0), node),
         Op::Sum => movement::reduce(x(0), &node.ty, 0.0, |sum, value| sum + value),
         Op::ReduceMax => movement::reduce(x(0), &node.ty, f64::NEG_INFINITY, f64::max),
         Op::Dot => dot::dot(x(0), x(1), node),

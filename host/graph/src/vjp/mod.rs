@@ -103,6 +103,10 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
 
         Op::Sum => one(ct.broadcast(&x(0).dims())),
+        Op::CumSum => {
+            let opposite = b.emit(Op::CumSum, &[ct.id], &[node.ints[0], 1 - node.ints[1]], &[]);
+            one(b.var(opposite))
+        }
         Op::ReduceMax => {
             let axes: Vec<usize> = node.ints.iter().map(|axis| *axis as usize).collect();
             let (ones, zeros) = (x(0).constant(1.0), x(0).constant(0.0));
