@@ -127,7 +127,16 @@ impl Maker {
                 if 2 * (rank - 1) > 6 {
                     return;
                 }
-                self.emit(Op::Dot, &[x, scaled], &[0, 1, axis as i64, axis as i64], &[0.3])
+                let axes = [0, 1, axis as i64, axis as i64];
+                let product = self.emit(Op::Dot, &[x, scaled], &axes, &[0.3]);
+                let result = self.graph.dims(product).to_vec();
+                if self.below(2) == 0 || result.is_empty() || self.graph.ty(product).elements() > 20_000 {
+                    product
+                } else {
+                    let added = self.same_shape(&result);
+                    let added = if self.below(2) == 0 { self.turned(added) } else { added };
+                    self.emit(Op::Dot, &[x, scaled, added], &axes, &[0.3, -0.5])
+                }
             }
             15 => {
                 let rows = dims[0] as i64;
@@ -246,6 +255,14 @@ impl Maker {
         let term = self.graph.constant(term, DType::F32, &dims);
         let product = self.emit(Op::Mul, &[x, factor], &[], &[]);
         self.emit(Op::Add, &[product, term], &[], &[])
+    }
+
+    /// The same value by way of two permutations with a copy between: its axes lie in memory in the opposite order.
+    fn turned(&mut self, x: NodeId) -> NodeId {
+        let axes: Vec<i64> = (0..self.graph.ty(x).rank() as i64).rev().collect();
+        let opposite = self.emit(Op::Permute, &[x], &axes, &[]);
+        let written = self.emit(Op::Copy, &[opposite], &[], &[]);
+        self.emit(Op::Permute, &[written], &axes, &[])
     }
 
     /// Rows in the opposite order.

@@ -130,6 +130,8 @@ fn cases() -> Vec<Case> {
     cases.push(op(Op::Dot, &[&[2, 3], &[4, 3]], &[0, 1, 1, 1], &[0.7]));
     cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5]], &[1, 1, 1, 1, 2, 0], &[1.3]));
     cases.push(op(Op::Dot, &[&[2, 3, 4], &[4, 5, 3]], &[0, 2, 1, 2, 2, 0], &[1.0]));
+    cases.push(op(Op::Dot, &[&[2, 3], &[4, 3], &[2, 4]], &[0, 1, 1, 1], &[0.7, -1.5]));
+    cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5], &[2, 3, 5]], &[1, 1, 1, 1, 2, 0], &[1.3, 0.5]));
     cases.push(op(Op::Softmax, &[m], &[], &[]));
     cases.push(op(Op::LayerNorm, &[m, &[3], &[3]], &[], &[1e-5]));
     cases.push(op(Op::LayerNorm, &[m, &[3]], &[], &[1e-5]));
@@ -272,6 +274,25 @@ fn a_wrong_start_or_axis_comes_with_a_hint() {
     ];
     assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
     assert!([0, 1, 4, 5, 6].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
+}
+
+#[test]
+fn what_a_dot_adds_must_fit_and_be_scaled() {
+    let mut graph = Graph::default();
+    let [x, c] =
+        [[2, 3], [2, 2]].map(|dims| graph.input(&format!("x{}", dims[1]), Ty::new(DType::F32, &dims)));
+    let axes = [0, 1, 1, 1];
+    graph.emit(Op::Dot, &[x, x, c], &axes, &[1.0]);
+    graph.emit(Op::Dot, &[x, x], &axes, &[1.0, 1.0]);
+    graph.emit(Op::Dot, &[x, x, x], &axes, &[1.0, 1.0]);
+    let messages = [
+        "takes 3 operands with 1 factors",
+        "takes 2 operands with 2 factors",
+        "adds x3 f32[2, 3] to a result of f32[2, 2]",
+    ];
+    assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
+    assert!(graph.errors.iter().all(|error| !error.hint.is_empty()));
+    assert_ne!(graph.emit(Op::Dot, &[x, x, c], &axes, &[1.0, 1.0]), NodeId::POISON);
 }
 
 #[test]

@@ -129,8 +129,8 @@ op_table! {
     91 ReduceMax Reduce 1..=1 "axes..." "Maximum over `axes`, which stay with size 1.";
     92 ArgMax Ordered 1..=1 "axis" "Index, an i32, of the first maximum along `axis`, which stays with size 1.";
     93 CumSum Ordered 1..=1 "axis, reverse" "Sum of x up to and with each index of `axis`; from each index to the end where reverse is 1.";
-    95 Dot Contraction 2..=2 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha"
-        "alpha * sum of products: result axes are batch, then free axes of x, then free axes of y.";
+    95 Dot Contraction 2..=3 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha, beta"
+        "alpha * sum of products (+ beta * c, of the result's shape): result axes are batch, then free axes of x, then free axes of y.";
 
     // structure
     100 StopGrad Structure 1..=1 "" "x; no cotangent passes.";

@@ -180,8 +180,13 @@ fn dot(graph: &Graph, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result
     let (x_name, y_name) = (graph.describe(inputs[0]), graph.describe(inputs[1]));
     need_dtype(graph, inputs[0], DType::F32)?;
     need_dtype(graph, inputs[1], DType::F32)?;
-    let axes =
-        (ints.len() >= 2 && floats.len() == 1).then(|| DotAxes::decode(ints, x.rank(), y.rank())).flatten();
+    if floats.len() + 1 != inputs.len() {
+        return Err(hinted(
+            format!("takes {} operands with {} factors", inputs.len(), floats.len()),
+            "alpha scales the product of x and y; beta and c come together or not at all",
+        ));
+    }
+    let axes = (ints.len() >= 2).then(|| DotAxes::decode(ints, x.rank(), y.rank())).flatten();
     let Some(axes) = axes else {
         return Err(fault(format!("has malformed axes {ints:?} for {x_name} and {y_name}")));
     };
@@ -196,7 +201,15 @@ fn dot(graph: &Graph, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result
         }
     }
     let pick = |ty: &Ty, axes: &[usize]| axes.iter().map(|axis| ty.dims[*axis]).collect::<Vec<_>>();
-    rank_limit([pick(x, &axes.batch.0), pick(x, &axes.free.0), pick(y, &axes.free.1)].concat(), DType::F32)
+    let dims = [pick(x, &axes.batch.0), pick(x, &axes.free.0), pick(y, &axes.free.1)].concat();
+    let result = rank_limit(dims, DType::F32)?;
+    match inputs.get(2).filter(|c| *graph.ty(**c) != result) {
+        Some(c) => Err(hinted(
+            format!("adds {} to a result of {result}", graph.describe(*c)),
+            "c has the type of the result: repeat it explicitly",
+        )),
+        None => Ok(result),
+    }
 }
 
 fn need_dtype(graph: &Graph, id: NodeId, dtype: DType) -> Result<(), Fault> {

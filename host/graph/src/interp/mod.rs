@@ -100,7 +100,7 @@ fn evaluate(values: &[Option<Tensor>], node: &Node) -> Tensor {
         Op::CumSum => axis::cum_sum(x(0), node),
         Op::Sum => movement::reduce(x(0), &node.ty, 0.0, |sum, value| sum + value),
         Op::ReduceMax => movement::reduce(x(0), &node.ty, f64::NEG_INFINITY, f64::max),
-        Op::Dot => dot::dot(x(0), x(1), node),
+        Op::Dot => dot::dot(x(0), x(1), node.inputs.get(2).map(|_| x(2)), node),
         op if op.row().class == Class::Elementwise => {
             let from = x(node.inputs.len() - 1).ty.dtype;
             let mut args = [0.0; 4];

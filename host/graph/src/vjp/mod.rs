@@ -115,7 +115,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
         Op::Dot => {
             let (ct_x, ct_y) = dot::cotangents(node, x(0), x(1), ct);
-            two(ct_x, ct_y)
+            let ct_c = node.floats.get(1).map(|beta| Some(ct.scale(*beta)));
+            Rule::Cotangents([Some(ct_x), Some(ct_y)].into_iter().chain(ct_c).collect())
         }
 
         Op::Softmax => {
