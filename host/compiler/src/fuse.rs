@@ -74,6 +74,7 @@ struct Fuser<'a> {
     cluster_of: HashMap<NodeId, usize>,
     /// Kernel nodes that wait for each kernel node.
     waiters: HashMap<NodeId, Vec<NodeId>>,
+    /// A number for each cluster, larger than those of all clusters it waits for.
     ranks: Vec<usize>,
 }
 
@@ -88,7 +89,8 @@ impl<'a> Fuser<'a> {
                 waiters.entry(*before).or_default().push(id);
             }
         }
-        let ranks = ranks(graph, analysis, &waiters);
+        let of_nodes = ranks(graph, analysis, &waiters);
+        let ranks = clusters.iter().flatten().map(|cluster| of_nodes[cluster.nodes[0].index()]).collect();
         Fuser { graph, analysis, caps, clusters, cluster_of, waiters, ranks }
     }
 
@@ -110,6 +112,23 @@ impl<'a> Fuser<'a> {
             }
             self.clusters[first] = Some(merged);
             self.clusters[second] = None;
+            self.ranks[first] = self.ranks[first].max(self.ranks[second]);
+            self.raise_what_waits_for(first);
+        }
+    }
+
+    /// Restores the order of ranks behind a cluster whose rank has grown: lowest first, so that few are raised twice.
+    fn raise_what_waits_for(&mut self, cluster: usize) {
+        let mut pending = BTreeSet::from([(self.ranks[cluster], cluster)]);
+        while let Some((rank, cluster)) = pending.pop_first() {
+            let behind: Vec<usize> = self.next_clusters(cluster).filter(|next| *next != cluster).collect();
+            for next in behind {
+                if self.ranks[next] <= rank {
+                    pending.remove(&(self.ranks[next], next));
+                    self.ranks[next] = rank + 1;
+                    pending.insert((rank + 1, next));
+                }
+            }
         }
     }
 
@@ -223,10 +242,8 @@ impl<'a> Fuser<'a> {
     }
 
     /// Whether some path leads from one cluster to the other through a third. Ranks grow along every path, so what
-    /// starts behind the goal is not searched.
+    /// is level with the goal or behind it is not searched.
     fn detour(&self, from: usize, to: usize) -> bool {
-        let rank = |node: &NodeId| self.ranks[node.index()];
-        let last = self.clusters[to].iter().flat_map(|cluster| &cluster.nodes).map(rank).max().unwrap_or(0);
         let mut seen = vec![false; self.clusters.len()];
         seen[from] = true;
         let mut pending: Vec<usize> = self.next_clusters(from).filter(|next| *next != to).collect();
@@ -234,8 +251,7 @@ impl<'a> Fuser<'a> {
             if cluster == to {
                 return true;
             }
-            let nodes = self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes);
-            let behind = nodes.map(rank).min().is_none_or(|first| first > last);
+            let behind = self.ranks[cluster] >= self.ranks[to];
             if !std::mem::replace(&mut seen[cluster], true) && !behind {
                 pending.extend(self.next_clusters(cluster));
             }
