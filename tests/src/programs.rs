@@ -58,7 +58,7 @@ impl Maker {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(17) {
+        let new = match self.below(22) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -127,7 +127,16 @@ impl Maker {
                 if 2 * (rank - 1) > 6 {
                     return;
                 }
-                self.emit(Op::Dot, &[x, scaled], &[0, 1, axis as i64, axis as i64], &[0.3])
+                let axes = [0, 1, axis as i64, axis as i64];
+                let product = self.emit(Op::Dot, &[x, scaled], &axes, &[0.3]);
+                let result = self.graph.dims(product).to_vec();
+                if self.below(2) == 0 || result.is_empty() || self.graph.ty(product).elements() > 20_000 {
+                    product
+                } else {
+                    let added = self.same_shape(&result);
+                    let added = if self.below(2) == 0 { self.turned(added) } else { added };
+                    self.emit(Op::Dot, &[x, scaled, added], &axes, &[0.3, -0.5])
+                }
             }
             15 => {
                 let rows = dims[0] as i64;
@@ -139,7 +148,21 @@ impl Maker {
                     self.emit(Op::ScatterAdd, &[gathered, index], &[rows.max(3)], &[])
                 }
             }
-            _ => self.remainder(x, &dims),
+            16 => self.remainder(x, &dims),
+            17 => self.noise(&dims),
+            18 => {
+                let length = 1 + self.below(dims[axis] as u64) as i64;
+                let start = self.position();
+                self.emit(Op::DynSlice, &[x, start], &[axis as i64, length], &[])
+            }
+            19 => self.place(),
+            20 => self.running_sum(x, &dims, axis),
+            _ => {
+                let mut inner = dims.clone();
+                inner[axis] = 1 + self.below(dims[axis] as u64) as usize;
+                let (update, start) = (self.same_shape(&inner), self.position());
+                self.emit(Op::DynUpdateSlice, &[x, update, start], &[axis as i64], &[])
+            }
         };
         let fits =
             new != NodeId::POISON && self.graph.ty(new).elements() <= 20_000 && self.graph.ty(new).rank() > 0;
@@ -159,6 +182,72 @@ impl Maker {
         self.emit(Op::Rem, &[dividend, divisor], &[], &[])
     }
 
+    /// Uniform numbers in [0, 1), exact in f32: the upper 24 bits of a random word for each element.
+    fn noise(&mut self, dims: &[usize]) -> NodeId {
+        let count = dims.iter().product::<usize>() as i64;
+        let shape: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let index = self.emit(Op::Iota, &[], &[0, DType::U32 as i64, count], &[]);
+        let index = self.emit(Op::Reshape, &[index], &shape, &[]);
+        let mut word = |limit: u64| {
+            let value = self.below(limit) as f64;
+            self.graph.constant(value, DType::U32, dims)
+        };
+        let [key, stream, counter, zero] = [word(1 << 32), word(1 << 32), word(3), word(1)];
+        let words = self.emit(Op::Rand, &[index, key, stream, counter], &[], &[]);
+        // The same words again by way of another key: what is loaded, computed or constant differs.
+        let other = self.emit(Op::Xor, &[words, stream], &[], &[]);
+        let words = self.emit(Op::Rand, &[zero, other, words, counter], &[], &[]);
+        let eight = self.graph.constant(8.0, DType::U32, dims);
+        let upper = self.emit(Op::Shr, &[words, eight], &[], &[]);
+        let numbers = self.emit(Op::Cast, &[upper], &[DType::F32 as i64], &[]);
+        self.affine(numbers, 0.5f64.powi(24), 0.0)
+    }
+
+    /// An i32[] in -8..=8: known, or made from an input, which no rounding has touched.
+    fn position(&mut self) -> NodeId {
+        if self.below(3) == 0 {
+            let value = self.below(17) as f64 - 8.0;
+            return self.graph.constant(value, DType::I32, &[]);
+        }
+        let input = self.below(2) as usize;
+        let x = self.values[input];
+        let corner: Vec<i64> = self.graph.dims(x).iter().flat_map(|_| [0, 1]).collect();
+        let first = self.emit(Op::Slice, &[x], &corner, &[]);
+        let number = self.emit(Op::Reshape, &[first], &[], &[]);
+        let wide = self.affine(number, 8.0, 0.0);
+        self.emit(Op::Cast, &[wide], &[DType::I32 as i64], &[])
+    }
+
+    /// Where the maximum of an input is, as a number: of the input itself, or of few distinct values with many ties.
+    fn place(&mut self) -> NodeId {
+        let input = self.below(2) as usize;
+        let mut x = self.values[input];
+        if self.below(2) == 0 {
+            let doubled = self.affine(x, 2.0, 0.0);
+            x = self.emit(Op::Floor, &[doubled], &[], &[]);
+        }
+        let axis = self.below(self.graph.ty(x).rank() as u64) as i64;
+        let place = self.emit(Op::ArgMax, &[x], &[axis], &[]);
+        let number = self.emit(Op::Cast, &[place], &[DType::F32 as i64], &[]);
+        self.affine(number, 0.125, 0.0)
+    }
+
+    /// Along an axis, or along all elements as one axis: that is long enough for blocks. Terms are bounded, since what
+    /// is added up here may be a sum itself.
+    fn running_sum(&mut self, x: NodeId, dims: &[usize], axis: usize) -> NodeId {
+        let reverse = self.below(2) as i64;
+        let bounded = self.emit(Op::Tanh, &[x], &[], &[]);
+        if self.below(2) == 0 {
+            return self.emit(Op::CumSum, &[bounded], &[axis as i64, reverse], &[]);
+        }
+        let count = dims.iter().product::<usize>() as i64;
+        let shape: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let small = self.affine(bounded, 0.015625, 0.0);
+        let flat = self.emit(Op::Reshape, &[small], &[count], &[]);
+        let sum = self.emit(Op::CumSum, &[flat], &[0, reverse], &[]);
+        self.emit(Op::Reshape, &[sum], &shape, &[])
+    }
+
     /// factor * x + term.
     fn affine(&mut self, x: NodeId, factor: f64, term: f64) -> NodeId {
         let dims = self.graph.dims(x).to_vec();
@@ -166,6 +255,23 @@ impl Maker {
         let term = self.graph.constant(term, DType::F32, &dims);
         let product = self.emit(Op::Mul, &[x, factor], &[], &[]);
         self.emit(Op::Add, &[product, term], &[], &[])
+    }
+
+    /// The same value by way of two permutations with a copy between: its axes lie in memory in the opposite order.
+    fn turned(&mut self, x: NodeId) -> NodeId {
+        let axes: Vec<i64> = (0..self.graph.ty(x).rank() as i64).rev().collect();
+        let opposite = self.emit(Op::Permute, &[x], &axes, &[]);
+        let written = self.emit(Op::Copy, &[opposite], &[], &[]);
+        self.emit(Op::Permute, &[written], &axes, &[])
+    }
+
+    /// Rows in the opposite order.
+    fn reversed(&mut self, x: NodeId) -> NodeId {
+        let rows = self.graph.dims(x)[0];
+        let index = self.emit(Op::Iota, &[], &[0, DType::I32 as i64, rows as i64], &[]);
+        let last = self.graph.constant(rows as f64 - 1.0, DType::I32, &[rows]);
+        let index = self.emit(Op::Sub, &[last, index], &[], &[]);
+        self.emit(Op::Gather, &[x, index], &[], &[])
     }
 
     /// A value of this shape: an earlier one, one repeated from a smaller one, or a function of the index.
@@ -215,7 +321,9 @@ impl Maker {
                 }
             }
             let state = self.graph.state("memory", self.graph.ty(inputs[0]).clone());
-            let moved = self.emit(Op::Add, &[state, inputs[0]], &[], &[]);
+            // Half of them read the State elsewhere than they write it.
+            let old = if seed.is_multiple_of(4) { self.reversed(state) } else { state };
+            let moved = self.emit(Op::Add, &[old, inputs[0]], &[], &[]);
             self.graph.output("before", state);
             self.graph.write(state, moved);
         }

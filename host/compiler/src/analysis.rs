@@ -53,7 +53,8 @@ impl Kind {
 
 /// Ops cheaper to repeat than to read back.
 fn is_cheap(op: Op) -> bool {
-    !matches!(op, Op::Exp | Op::Log | Op::Sin | Op::Cos | Op::Tanh | Op::Erf | Op::Copy)
+    use Op::{Copy, Cos, Erf, Exp, Log, Rand, Rem, Sin, Tanh};
+    !matches!(op, Exp | Log | Sin | Cos | Tanh | Erf | Rem | Rand | Copy)
 }
 
 impl Analysis {

@@ -187,11 +187,14 @@ impl<'a> Fuser<'a> {
         if written.is_empty() {
             return true;
         }
-        cluster.nodes.iter().flat_map(|id| &self.graph.node(*id).inputs).all(|input| {
+        let nodes = cluster.nodes.iter().map(|id| self.graph.node(*id));
+        nodes.flat_map(|node| node.inputs.iter().map(move |input| (node.op, input))).all(|(op, input)| {
             let Some(source) = self.analysis.source(*input) else { return true };
             let dims = self.graph.dims(*input);
+            // A gather reads any row, those already written among them.
             !written.contains(&source.owner)
-                || (source.view.offset == 0
+                || (op != Op::Gather
+                    && source.view.offset == 0
                     && source.view.is_contiguous(dims)
                     && dims == self.graph.dims(source.owner)
                     && source.view == View::contiguous(dims))

@@ -82,7 +82,9 @@ impl Layout {
                 let axes = node.dot_axes(graph.ty(inputs[0]).rank(), graph.ty(inputs[1]).rank());
                 let x = self.matrix(graph, inputs[0], [&axes.batch.0, &axes.free.0, &axes.contract.0], false);
                 let y = self.matrix(graph, inputs[1], [&axes.batch.1, &axes.free.1, &axes.contract.1], true);
-                plain(graph, &[x, y])
+                let columns = node.ty.rank() - axes.free.1.len();
+                let c = inputs.get(2).map(|c| self.addend(graph, *c, columns));
+                plain(graph, &[x, y].into_iter().chain(c).collect::<Vec<_>>())
             }
             Op::ScatterAdd => {
                 let inputs = [self.contiguous(graph, inputs[0]), self.contiguous(graph, inputs[1])];
@@ -178,6 +180,15 @@ impl Layout {
         let turned = graph.emit(Op::Permute, &[x], &order, &[]);
         let copy = self.copy(graph, turned);
         graph.emit(Op::Permute, &[copy], &back, &[])
+    }
+
+    /// What a Dot adds to its product: the axes from `columns` on collapse to one stride, as those of the result do.
+    /// (Its outer axes may become batch axes.)
+    fn addend(&mut self, graph: &mut Graph, c: NodeId, columns: usize) -> NodeId {
+        let c = self.in_memory(graph, c);
+        let dims = graph.dims(c);
+        let collapses = self.view(graph, c).collapse(dims, columns..dims.len()).is_some();
+        if collapses { c } else { self.copy(graph, c) }
     }
 }
 

@@ -8,6 +8,7 @@
 mod analysis;
 mod fuse;
 mod layout;
+mod legalize;
 mod lower;
 mod memory;
 mod module;
@@ -46,6 +47,7 @@ pub struct Pass {
 pub const PASSES: &[Pass] = &[
     Pass { name: "select", optional: false, run: select::run },
     Pass { name: "unroll", optional: false, run: unroll::run },
+    Pass { name: "legalize", optional: false, run: legalize::run },
     Pass { name: "simplify", optional: true, run: simplify::run },
     Pass { name: "layout", optional: false, run: layout::run },
     Pass { name: "fuse", optional: true, run: fuse::run },

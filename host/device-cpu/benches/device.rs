@@ -84,7 +84,7 @@ fn report(name: &str, elements: usize, seconds: f64) {
 
 fn products(threads: usize) {
     let plain = |m, n, k| (m, n, k, (k, 1), (n, 1), (n, 1), vec![]);
-    let batch = |count, a, b, out| GemmBatch { count, a, b, out };
+    let batch = |count, a, b, out| GemmBatch { count, a, b, c: 0, out };
     // [B, T, H, D] heads in place: B = 64, T = 256, H = 8, D = 16.
     let heads = |a: [usize; 2], b: [usize; 2], out: [usize; 2]| {
         vec![batch(64, a[0], b[0], out[0]), batch(8, a[1], b[1], out[1])]
@@ -119,7 +119,7 @@ fn products(threads: usize) {
         let seconds = time(threads, vec![], &[length(m, k), length(k, n), length(m, n)], |slots| {
             let matrix = |slot, (row_stride, col_stride)| Matrix { slot, row_stride, col_stride };
             let [a, b, out] = [matrix(slots[0], a), matrix(slots[1], b), matrix(slots[2], out)];
-            LaunchOp::Gemm(Gemm { m, n, k, alpha: 1.0, a, b, out, batch: axes })
+            LaunchOp::Gemm(Gemm { m, n, k, alpha: 1.0, beta: 0.0, a, b, c: None, out, batch: axes })
         });
         let gflops = 2e-9 * (m * n * k * count) as f64 / seconds;
         println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);

@@ -126,7 +126,9 @@ impl Loaded {
                         let [a, b, out] =
                             [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
                         let scratch = self.workspace.shared();
-                        let operands = gemm::Operands { a: a.cast(), b: b.cast(), out: out.cast(), scratch };
+                        let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
+                        let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
+                        let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
                         gemm::run(product, operands, pool)
                     }
                     LaunchOp::ScatterAdd(scatter) => {

@@ -65,16 +65,17 @@ pub fn scratch(gemm: &Gemm) -> usize {
     if parts > 1 { parts * gemm.m * gemm.n } else { 0 }
 }
 
-/// The start of each matrix, and of the scratch.
+/// The start of each matrix, and of the scratch. `c` is used only where the product has one.
 #[derive(Clone, Copy)]
 pub struct Operands {
     pub a: *const f32,
     pub b: *const f32,
+    pub c: *const f32,
     pub out: *mut f32,
     pub scratch: *mut f32,
 }
 
-// SAFETY: tasks read a and b and write disjoint blocks of out and of the scratch.
+// SAFETY: tasks read a, b and c and write disjoint blocks of out and of the scratch.
 unsafe impl Sync for Operands {}
 
 /// # Safety
@@ -106,7 +107,12 @@ pub unsafe fn run(gemm: &Gemm, operands: Operands, pool: &mut Pool) -> Result<()
                     let start = at_point(gemm, point, |axis| axis.out);
                     (operands.out.add(start), [gemm.out.row_stride, gemm.out.col_stride])
                 };
-                multiply(gemm, operands, point, &block, out);
+                // The parts of a cut sum are added to c at the end.
+                let c = gemm.c.filter(|_| parts == 1);
+                if let Some(c) = c {
+                    add_start(gemm, operands, &c, point, &block);
+                }
+                multiply(gemm, operands, point, &block, out, c.is_some());
             }
         }
     };
@@ -141,13 +147,30 @@ fn at_point(gemm: &Gemm, mut point: usize, stride: impl Fn(&GemmBatch) -> usize)
     start
 }
 
-/// One block of one point of the batch, into a matrix of the result's extents.
+/// beta * c, on one block of the result at one point of the batch.
+unsafe fn add_start(gemm: &Gemm, operands: &Operands, c: &Matrix, point: usize, block: &Block) {
+    let from = at_point(gemm, point, |axis| axis.c);
+    let to = at_point(gemm, point, |axis| axis.out);
+    for row in block.rows.clone() {
+        for column in block.columns.clone() {
+            // SAFETY: the caller's; validate bounds the last element of each matrix over the whole batch.
+            unsafe {
+                let value = *operands.c.add(from + row * c.row_stride + column * c.col_stride);
+                *operands.out.add(to + row * gemm.out.row_stride + column * gemm.out.col_stride) =
+                    gemm.beta * value;
+            }
+        }
+    }
+}
+
+/// One block of one point of the batch, into a matrix of the result's extents, or added to what is there.
 unsafe fn multiply(
     gemm: &Gemm,
     operands: &Operands,
     point: usize,
     block: &Block,
     (out, [out_row, out_column]): (*mut f32, [usize; 2]),
+    adds: bool,
 ) {
     let start =
         |matrix: &Matrix, row: usize, column: usize| row * matrix.row_stride + column * matrix.col_stride;
@@ -163,14 +186,14 @@ unsafe fn multiply(
             out.add(row * out_row + column * out_column),
             out_column as isize,
             out_row as isize,
-            false,
+            adds,
             operands.a.add(a),
             gemm.a.col_stride as isize,
             gemm.a.row_stride as isize,
             operands.b.add(b),
             gemm.b.col_stride as isize,
             gemm.b.row_stride as isize,
-            0.0,
+            if adds { 1.0 } else { 0.0 },
             gemm.alpha,
             false,
             false,
@@ -180,7 +203,7 @@ unsafe fn multiply(
     }
 }
 
-/// Adds the parts of some rows, in order, and writes them to their place.
+/// Adds the parts of some rows, in order, and beta * c, and writes them to their place.
 unsafe fn add_parts(gemm: &Gemm, operands: &Operands, rows: std::ops::Range<usize>, parts: usize) {
     let count = rows.len() * gemm.n;
     // SAFETY: the caller's: `parts` dense matrices of the result's extents, of which only this task has these rows.
@@ -190,6 +213,14 @@ unsafe fn add_parts(gemm: &Gemm, operands: &Operands, rows: std::ops::Range<usiz
         for part in 1..parts {
             let part = std::slice::from_raw_parts(part_at(part), count);
             total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
+        }
+        if let Some(c) = gemm.c {
+            for (row, values) in rows.clone().zip(total.chunks_exact_mut(gemm.n)) {
+                let c_row = operands.c.add(row * c.row_stride);
+                for (column, value) in values.iter_mut().enumerate() {
+                    *value += gemm.beta * *c_row.add(column * c.col_stride);
+                }
+            }
         }
         for (row, values) in rows.zip(total.chunks_exact(gemm.n)) {
             let out = operands.out.add(row * gemm.out.row_stride);

@@ -31,7 +31,9 @@ pub fn fold(
             }
             (real.len() < ints.len()).then(|| graph.emit(op, inputs, &real, floats))
         }
-        Op::Reshape | Op::Broadcast | Op::Permute | Op::Slice if inner.op == Op::Const => {
+        Op::Reshape | Op::Broadcast | Op::Permute | Op::Slice | Op::Gather | Op::DynSlice
+            if inner.op == Op::Const =>
+        {
             Some(graph.constant(inner.floats[0], ty.dtype, &ty.dims))
         }
         Op::Reshape | Op::Broadcast if inner.op == Op::Iota => iota_under(graph, op, &inner, ty),

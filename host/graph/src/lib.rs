@@ -17,6 +17,7 @@ mod infer;
 pub mod interp;
 #[path = "graph.rs"]
 mod ir;
+mod legalize;
 mod regions;
 mod rewrite;
 mod text;
@@ -29,6 +30,7 @@ pub use differentiate::{Cotangents, grad};
 pub use error::GraphError;
 pub use expand::{expand, expand_node, gated_delta_rule, linear_attention};
 pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
+pub use legalize::legalize;
 pub use ops::{Class, DType, Op};
 pub use regions::ScanOptions;
 pub use rewrite::{Rewritten, compact, inline, live, rewrite, rewrite_regions};

@@ -72,6 +72,18 @@ fn cases() -> Vec<Case> {
         let square = graph.emit(Op::Mul, &[x[1], x[1]], &[], &[]);
         graph.emit(Op::Select, &[less, square, x[2]], &[], &[])
     }));
+    cases.push(case("Rand", &[m], |graph, x| {
+        let [key, counter] = [7.0, 1.0].map(|value| graph.constant(value, DType::U32, &[2, 3]));
+        let bits = graph.emit(Op::Bitcast, &[x[0]], &[DType::U32 as i64], &[]);
+        let zero = graph.constant(0.0, DType::U32, &[2, 3]);
+        let index = graph.emit(Op::And, &[bits, zero], &[], &[]);
+        let words = graph.emit(Op::Rand, &[index, key, key, counter], &[], &[]);
+        let numbers = graph.emit(Op::Cast, &[words], &[DType::F32 as i64], &[]);
+        let scale = graph.constant(0.5f64.powi(32), DType::F32, &[2, 3]);
+        let uniform = graph.emit(Op::Mul, &[numbers, scale], &[], &[]);
+        let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+        graph.emit(Op::Mul, &[square, uniform], &[], &[])
+    }));
     cases.push(op(Op::Reshape, &[m], &[3, 2], &[]));
     cases.push(op(Op::Permute, &[&[2, 3, 4]], &[2, 0, 1], &[]));
     cases.push(op(Op::Broadcast, &[&[2, 1]], &[2, 5], &[]));
@@ -91,9 +103,35 @@ fn cases() -> Vec<Case> {
         let ids = graph.emit(Op::Div, &[ids, two], &[], &[]);
         graph.emit(Op::ScatterAdd, &[x[0], ids], &[4], &[])
     }));
+    cases.push(case("ArgMax", &[m], |graph, x| {
+        let place = graph.emit(Op::ArgMax, &[x[0]], &[1], &[]);
+        let number = graph.emit(Op::Cast, &[place], &[DType::F32 as i64], &[]);
+        let repeated = graph.emit(Op::Broadcast, &[number], &[2, 3], &[]);
+        let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+        graph.emit(Op::Mul, &[square, repeated], &[], &[])
+    }));
+    for reverse in [0, 1] {
+        cases.push(case("CumSum", &[&[2, 5, 3]], move |graph, x| {
+            let square = graph.emit(Op::Mul, &[x[0], x[0]], &[], &[]);
+            graph.emit(Op::CumSum, &[square], &[1, reverse], &[])
+        }));
+    }
+    for start in [-1.0, 1.0, 9.0] {
+        cases.push(case("DynSlice", &[&[2, 5, 3]], move |graph, x| {
+            let start = graph.constant(start, DType::I32, &[]);
+            graph.emit(Op::DynSlice, &[x[0], start], &[1, 2], &[])
+        }));
+        cases.push(case("DynUpdateSlice", &[&[2, 5, 3], &[2, 2, 3]], move |graph, x| {
+            let start = graph.constant(start, DType::I32, &[]);
+            let y = graph.emit(Op::DynUpdateSlice, &[x[0], x[1], start], &[1], &[]);
+            graph.emit(Op::Mul, &[y, y], &[], &[])
+        }));
+    }
     cases.push(op(Op::Dot, &[&[2, 3], &[4, 3]], &[0, 1, 1, 1], &[0.7]));
     cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5]], &[1, 1, 1, 1, 2, 0], &[1.3]));
     cases.push(op(Op::Dot, &[&[2, 3, 4], &[4, 5, 3]], &[0, 2, 1, 2, 2, 0], &[1.0]));
+    cases.push(op(Op::Dot, &[&[2, 3], &[4, 3], &[2, 4]], &[0, 1, 1, 1], &[0.7, -1.5]));
+    cases.push(op(Op::Dot, &[&[3, 2, 4], &[4, 2, 5], &[2, 3, 5]], &[1, 1, 1, 1, 2, 0], &[1.3, 0.5]));
     cases.push(op(Op::Softmax, &[m], &[], &[]));
     cases.push(op(Op::LayerNorm, &[m, &[3], &[3]], &[], &[1e-5]));
     cases.push(op(Op::LayerNorm, &[m, &[3]], &[], &[1e-5]));
@@ -231,6 +269,54 @@ fn a_wrong_emit_names_scope_operands_and_dims() {
         graph.errors[0].to_string(),
         "layers.3.attn: Dot contracts x f32[8, 256, 768] dim 2 (768) with wq f32[512, 768] dim 0 (512)"
     );
+}
+
+#[test]
+fn a_wrong_start_or_axis_comes_with_a_hint() {
+    let mut graph = Graph::default();
+    let x = graph.input("x", Ty::new(DType::F32, &[4, 6]));
+    let start = graph.input("start", Ty::scalar(DType::I32));
+    graph.emit(Op::DynSlice, &[x, start], &[1, 7], &[]);
+    graph.emit(Op::DynSlice, &[x, x], &[1, 2], &[]);
+    graph.emit(Op::DynSlice, &[x, start], &[2, 1], &[]);
+    graph.emit(Op::DynUpdateSlice, &[x, x, start], &[0, 1], &[]);
+    let narrow = graph.emit(Op::Slice, &[x], &[0, 4, 0, 2], &[]);
+    graph.emit(Op::DynUpdateSlice, &[x, narrow, start], &[0], &[]);
+    let long = graph.input("long", Ty::new(DType::F32, &[(1 << 24) + 1]));
+    graph.emit(Op::ArgMax, &[long], &[0], &[]);
+    graph.emit(Op::CumSum, &[x], &[0, 2], &[]);
+    graph.emit(Op::CumSum, &[start], &[0, 0], &[]);
+    let messages = [
+        "takes 7 indices of axis 1 of x f32[4, 6]",
+        "starts at an i32[], got x f32[4, 6]",
+        "has no axis 2 in x f32[4, 6]",
+        "wants the attributes \"axis\", got [0, 1]",
+        "cannot write Slice%2 f32[4, 2] into x f32[4, 6] along axis 0",
+        "finds a place among at most 16777216, got axis 0 of long f32[16777217]",
+        "runs forward or in reverse, got direction 2",
+        "has no axis 0 in start i32[]",
+    ];
+    assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
+    assert!([0, 1, 4, 5, 6].iter().all(|error: &usize| !graph.errors[*error].hint.is_empty()));
+}
+
+#[test]
+fn what_a_dot_adds_must_fit_and_be_scaled() {
+    let mut graph = Graph::default();
+    let [x, c] =
+        [[2, 3], [2, 2]].map(|dims| graph.input(&format!("x{}", dims[1]), Ty::new(DType::F32, &dims)));
+    let axes = [0, 1, 1, 1];
+    graph.emit(Op::Dot, &[x, x, c], &axes, &[1.0]);
+    graph.emit(Op::Dot, &[x, x], &axes, &[1.0, 1.0]);
+    graph.emit(Op::Dot, &[x, x, x], &axes, &[1.0, 1.0]);
+    let messages = [
+        "takes 3 operands with 1 factors",
+        "takes 2 operands with 2 factors",
+        "adds x3 f32[2, 3] to a result of f32[2, 2]",
+    ];
+    assert_eq!(graph.errors.iter().map(|error| &error.message[..]).collect::<Vec<_>>(), messages);
+    assert!(graph.errors.iter().all(|error| !error.hint.is_empty()));
+    assert_ne!(graph.emit(Op::Dot, &[x, x, c], &axes, &[1.0, 1.0]), NodeId::POISON);
 }
 
 #[test]

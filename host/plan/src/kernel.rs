@@ -75,7 +75,7 @@ pub enum Expr {
     Const(u32),
     /// `at(index)` as an integer (of the value's dtype, i32 or u32) or as f32.
     Iota(Affine),
-    /// An element-wise op of the table; one to three arguments. `Cast` and `Bitcast` go from the argument's dtype to
+    /// An element-wise op of the table; one to four arguments. `Cast` and `Bitcast` go from the argument's dtype to
     /// the value's.
     Apply { op: Op, args: Vec<ValueId> },
     /// `Sum` or `ReduceMax` (f32) of an element value over the template's reduced axes.

@@ -35,9 +35,9 @@ pub enum LaunchOp {
     ScatterAdd(ScatterAdd),
 }
 
-/// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j]`, once per point of the batch. All f32.
+/// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j] + beta * c[i, j]`, once per point of the batch. All f32.
 ///
-/// `out` overlaps neither operand. Which blocks of rows are computed apart may depend on the shape, never on the
+/// Without `c` its term is left out and `beta` means nothing. `out` overlaps no operand. Which blocks of rows are computed apart may depend on the shape, never on the
 /// number of threads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gemm {
@@ -45,8 +45,10 @@ pub struct Gemm {
     pub n: usize,
     pub k: usize,
     pub alpha: f32,
+    pub beta: f32,
     pub a: Matrix,
     pub b: Matrix,
+    pub c: Option<Matrix>,
     pub out: Matrix,
     /// Batch axes, outermost first; none for a single product.
     pub batch: Vec<GemmBatch>,
@@ -66,6 +68,8 @@ pub struct GemmBatch {
     pub count: usize,
     pub a: usize,
     pub b: usize,
+    /// 0 where the product has no `c`.
+    pub c: usize,
     pub out: usize,
 }
 

@@ -92,7 +92,12 @@ impl Display for Launch {
                 for (name, x) in [("a", g.a), ("b", g.b), ("out", g.out)] {
                     write!(f, " {name} {} ({}, {})", x.slot, x.row_stride, x.col_stride)?;
                 }
-                g.batch.iter().try_for_each(|b| write!(f, " batch {} ({}, {}, {})", b.count, b.a, b.b, b.out))
+                g.batch
+                    .iter()
+                    .try_for_each(|b| write!(f, " batch {} ({}, {}, {})", b.count, b.a, b.b, b.out))?;
+                let Some(c) = g.c else { return Ok(()) };
+                write!(f, " beta {:?} c {} ({}, {})", g.beta, c.slot, c.row_stride, c.col_stride)?;
+                g.batch.iter().try_for_each(|b| write!(f, " ({})", b.c))
             }
             LaunchOp::ScatterAdd(s) => write!(
                 f,

@@ -45,7 +45,8 @@ impl Plan {
                     kernel.check_reach(bindings).map_err(|reason| format!("{label}: {reason}"))?;
                 }
                 LaunchOp::Gemm(gemm) => gemm.check().and_then(|()| {
-                    [gemm.a, gemm.b, gemm.out].iter().try_for_each(|matrix| check_slot(&matrix.slot, label))
+                    let matrices = [gemm.a, gemm.b, gemm.out].into_iter().chain(gemm.c);
+                    matrices.into_iter().try_for_each(|matrix| check_slot(&matrix.slot, label))
                 })?,
                 LaunchOp::ScatterAdd(s) => {
                     for (slot, len) in
@@ -65,12 +66,17 @@ impl Plan {
 
 impl Gemm {
     fn check(&self) -> Check {
+        let axes = |stride: fn(&GemmBatch) -> usize| {
+            self.batch.iter().map(|axis| (axis.count, stride(axis))).collect::<Vec<_>>()
+        };
         let sides = [
-            ("a", &self.a, self.m, self.k, self.batch.iter().map(|b| (b.count, b.a)).collect::<Vec<_>>()),
-            ("b", &self.b, self.k, self.n, self.batch.iter().map(|b| (b.count, b.b)).collect()),
-            ("out", &self.out, self.m, self.n, self.batch.iter().map(|b| (b.count, b.out)).collect()),
+            ("a", Some(self.a), self.m, self.k, axes(|axis| axis.a)),
+            ("b", Some(self.b), self.k, self.n, axes(|axis| axis.b)),
+            ("c", self.c, self.m, self.n, axes(|axis| axis.c)),
+            ("out", Some(self.out), self.m, self.n, axes(|axis| axis.out)),
         ];
         for (name, matrix, rows, cols, batch) in sides {
+            let Some(matrix) = matrix else { continue };
             ensure(rows > 0 && cols > 0 && batch.iter().all(|b| b.0 > 0), || format!("{name}: empty"))?;
             let last = (rows - 1) * matrix.row_stride
                 + (cols - 1) * matrix.col_stride

@@ -15,6 +15,8 @@ pub enum Class {
     Indexing,
     /// Folds axes to size 1; the rank stays.
     Reduce,
+    /// Goes along one axis in order, so that positions matter: no kernel folds it as it does a Reduce.
+    Ordered,
     /// Sums of products.
     Contraction,
     /// Says something about the program rather than about values.
@@ -105,6 +107,8 @@ op_table! {
     52 Shr Elementwise 2..=2 "" "u32 shifted right.";
     53 Rem Elementwise 2..=2 "" "x - y trunc(x / y), the sign of x; an integer remainder by 0 is 0.";
     60 Select Elementwise 3..=3 "" "Where the bool operand holds the second operand, else the third.";
+    61 Rand Elementwise 4..=4 ""
+        "Random words from index, k0, k1, c1, all u32: word `index mod 2` of the Threefry-2x32-20 block with key (k0, k1) and counter (index div 2, c1).";
 
     // movement
     70 Reshape Movement 1..=1 "dims..." "Same elements in row-major order, other dims.";
@@ -117,12 +121,16 @@ op_table! {
     // indexing
     80 Gather Indexing 2..=2 "" "Rows of table[V, ...] chosen by ids[...]: [ids..., ...]. An id outside 0..V is clamped.";
     81 ScatterAdd Indexing 2..=2 "rows" "Rows of x[ids..., ...] added into zeros[rows, ...] at ids[...]. The transpose of Gather.";
+    82 DynSlice Indexing 2..=2 "axis, length" "`length` indices of `axis` of x from start, an i32[] that is clamped to 0..=dim - length.";
+    83 DynUpdateSlice Indexing 3..=3 "axis" "x with update written along `axis` from start, an i32[] that is clamped so that it fits.";
 
     // reductions, contraction
     90 Sum Reduce 1..=1 "axes..." "Sum over `axes`, which stay with size 1.";
     91 ReduceMax Reduce 1..=1 "axes..." "Maximum over `axes`, which stay with size 1.";
-    95 Dot Contraction 2..=2 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha"
-        "alpha * sum of products: result axes are batch, then free axes of x, then free axes of y.";
+    92 ArgMax Ordered 1..=1 "axis" "Index, an i32, of the first maximum along `axis`, which stays with size 1.";
+    93 CumSum Ordered 1..=1 "axis, reverse" "Sum of x up to and with each index of `axis`; from each index to the end where reverse is 1.";
+    95 Dot Contraction 2..=3 "batch, contract, lhs batch axes..., rhs batch axes..., lhs contract..., rhs contract...; alpha, beta"
+        "alpha * sum of products (+ beta * c, of the result's shape): result axes are batch, then free axes of x, then free axes of y.";
 
     // structure
     100 StopGrad Structure 1..=1 "" "x; no cotangent passes.";

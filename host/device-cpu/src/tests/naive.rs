@@ -192,6 +192,7 @@ fn apply(op: Op, args: &[u32], dtype: DType, to: DType) -> u32 {
         (Op::And, _) => x & y,
         (Op::Or, _) => x | y,
         (Op::Xor, _) => x ^ y,
+        (Op::Rand, _) => ops::random_word(x, y, args[2], args[3]),
         (Op::Shl, _) => x << (y % 32),
         (Op::Shr, _) => x >> (y % 32),
         _ => panic!("the generator makes no {op} of {dtype}"),

@@ -12,6 +12,7 @@ struct Form {
     k: usize,
     a: (usize, usize),
     b: (usize, usize),
+    c: Option<(usize, usize)>,
     out: (usize, usize),
     batch: Vec<GemmBatch>,
 }
@@ -28,17 +29,20 @@ impl Form {
             n: self.n,
             k: self.k,
             alpha: 0.5,
+            beta: -1.5,
             a: matrix(slots[0], self.a),
             b: matrix(slots[1], self.b),
+            c: self.c.map(|strides| matrix(slots[3], strides)),
             out: matrix(slots[2], self.out),
             batch: self.batch.clone(),
         }
     }
 
-    fn points(&self) -> Vec<[usize; 3]> {
-        let mut points = vec![[0, 0, 0]];
+    fn points(&self) -> Vec<[usize; 4]> {
+        let mut points = vec![[0; 4]];
         for axis in &self.batch {
-            let step = |p: &[usize; 3], i: usize| [p[0] + i * axis.a, p[1] + i * axis.b, p[2] + i * axis.out];
+            let strides = [axis.a, axis.b, axis.out, axis.c];
+            let step = |p: &[usize; 4], i: usize| [0, 1, 2, 3].map(|which| p[which] + i * strides[which]);
             points = points.iter().flat_map(|p| (0..axis.count).map(move |i| step(p, i))).collect();
         }
         points
@@ -53,6 +57,7 @@ impl Form {
             last(0, self.m, self.k, self.a),
             last(1, self.k, self.n, self.b),
             last(2, self.m, self.n, self.out),
+            last(3, self.m, self.n, self.c.unwrap_or((0, 0))),
         ];
         let mut random = Random(lengths[0] as u64);
         let operands: Vec<Vec<u32>> =
@@ -65,7 +70,7 @@ impl Form {
         }
         let at = |which: usize, index: usize| f64::from(f32::from_bits(operands[which][index]));
         let tolerance = 1e-6 * (self.k as f64).sqrt() * 4.0;
-        for [a, b, out] in self.points() {
+        for [a, b, out, c] in self.points() {
             for i in (0..self.m).step_by(self.m.div_ceil(37)) {
                 for j in (0..self.n).step_by(self.n.div_ceil(41)) {
                     let a_row = a + i * self.a.0;
@@ -73,8 +78,10 @@ impl Form {
                     let sum: f64 = (0..self.k)
                         .map(|l| at(0, a_row + l * self.a.1) * at(1, b_column + l * self.b.0))
                         .sum();
+                    let added = self.c.map_or(0.0, |strides| at(3, c + i * strides.0 + j * strides.1));
+                    let want = 0.5 * sum - 1.5 * added;
                     let x = f64::from(f32::from_bits(got[2][out + i * self.out.0 + j * self.out.1]));
-                    assert!((x - 0.5 * sum).abs() < tolerance, "[{i}, {j}]: {x} for {}", 0.5 * sum);
+                    assert!((x - want).abs() < tolerance, "[{i}, {j}]: {x} for {want}");
                 }
             }
         }
@@ -86,9 +93,11 @@ fn products_of_any_strides() {
     for (m, n, k) in
         [(1, 1, 1), (1, 300, 64), (37, 1000, 90), (700, 130, 257), (96, 64, 5000), (513, 511, 130)]
     {
-        Form { m, n, k, a: (k, 1), b: (n, 1), out: (n, 1), batch: vec![] }.check();
-        Form { m, n, k, a: (1, m), b: (1, k), out: (n, 1), batch: vec![] }.check();
-        Form { m, n, k, a: (k, 1), b: (1, k), out: (1, m), batch: vec![] }.check();
+        for c in [None, Some((n, 1)), Some((1, m)), Some((0, 1))] {
+            Form { m, n, k, a: (k, 1), b: (n, 1), c, out: (n, 1), batch: vec![] }.check();
+            Form { m, n, k, a: (1, m), b: (1, k), c, out: (n, 1), batch: vec![] }.check();
+            Form { m, n, k, a: (k, 1), b: (1, k), c, out: (1, m), batch: vec![] }.check();
+        }
     }
 }
 
@@ -96,40 +105,39 @@ fn products_of_any_strides() {
 #[test]
 fn batches_of_heads_read_in_place() {
     let (b, t, h, d) = (3, 70, 4, 16);
-    let heads = |a, b_stride, out| {
-        let [outer, inner] = [0, 1].map(|axis| (a, b_stride, out, axis));
-        [outer, inner]
-            .map(|(a, b, out, axis): ([usize; 2], [usize; 2], [usize; 2], usize)| GemmBatch {
-                count: [3, 4][axis],
-                a: a[axis],
-                b: b[axis],
-                out: out[axis],
-            })
-            .to_vec()
+    // What is added lies as the result does.
+    let heads = |a: [usize; 2], b: [usize; 2], out: [usize; 2]| {
+        let axis =
+            |axis| GemmBatch { count: [3, 4][axis], a: a[axis], b: b[axis], c: out[axis], out: out[axis] };
+        vec![axis(0), axis(1)]
     };
     let in_place = [t * h * d, d];
     let scores = [h * t * t, t * t];
     assert_eq!([b, h], [3, 4]);
-    Form {
-        m: t,
-        n: t,
-        k: d,
-        a: (h * d, 1),
-        b: (1, h * d),
-        out: (t, 1),
-        batch: heads(in_place, in_place, scores),
+    for adds in [false, true] {
+        Form {
+            m: t,
+            n: t,
+            k: d,
+            a: (h * d, 1),
+            b: (1, h * d),
+            c: adds.then_some((t, 1)),
+            out: (t, 1),
+            batch: heads(in_place, in_place, scores),
+        }
+        .check();
+        Form {
+            m: t,
+            n: d,
+            k: t,
+            a: (t, 1),
+            b: (h * d, 1),
+            c: adds.then_some((h * d, 1)),
+            out: (h * d, 1),
+            batch: heads(scores, in_place, in_place),
+        }
+        .check();
     }
-    .check();
-    Form {
-        m: t,
-        n: d,
-        k: t,
-        a: (t, 1),
-        b: (h * d, 1),
-        out: (h * d, 1),
-        batch: heads(scores, in_place, in_place),
-    }
-    .check();
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use ops::{DType, Op};
 
-use super::lanes::{binary, select, unary};
+use super::lanes::{binary, quaternary, select, unary};
 use super::program::View;
 use crate::math;
 
@@ -21,7 +21,7 @@ pub fn supports(op: Op, dtype: DType) -> bool {
         Op::Neg | Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Rem => dtype != Bool,
         Op::Max | Op::Min | Op::Lt => true,
         Op::And | Op::Or | Op::Xor => dtype != F32,
-        Op::Shl | Op::Shr => dtype == U32,
+        Op::Shl | Op::Shr | Op::Rand => dtype == U32,
         _ => false,
     }
 }
@@ -29,7 +29,7 @@ pub fn supports(op: Op, dtype: DType) -> bool {
 /// Arguments, by position; those an op does not have repeat the last.
 pub struct Operands {
     pub out: View,
-    pub args: [View; 3],
+    pub args: [View; 4],
     pub dtype: DType,
     pub to: DType,
     pub extent: (usize, usize),
@@ -40,7 +40,7 @@ pub struct Operands {
 #[inline(always)]
 pub unsafe fn apply(op: Op, operands: &Operands) {
     let Operands { out, args, dtype, to, extent } = *operands;
-    let [a, b, _] = args;
+    let [a, b, c, _] = args;
     let pair = [a, b];
     macro_rules! unary {
         ($from:ty, $f:expr) => {
@@ -130,7 +130,9 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
         Op::Shl => binary!(u32, u32::wrapping_shl),
         Op::Shr => binary!(u32, u32::wrapping_shr),
         // SAFETY: the caller's.
-        Op::Select => unsafe { select(out, args, extent) },
+        Op::Select => unsafe { select(out, [a, b, c], extent) },
+        // SAFETY: the caller's.
+        Op::Rand => unsafe { quaternary(out, args, extent, ops::random_word) },
         // `compile` refuses every other op.
         _ => {}
     }

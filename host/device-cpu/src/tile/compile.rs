@@ -177,7 +177,7 @@ fn apply_step(
     class: Class,
 ) -> Result<Step, String> {
     let (fewest, most) = op.row().arity;
-    if args.len() < fewest || args.len() > most.min(3) || args.is_empty() {
+    if args.len() < fewest || args.len() > most.min(4) || args.is_empty() {
         return Err(format!("v{id}: {op} has {} arguments", args.len()));
     }
     let dtype = kernel.values[args[if op == Op::Select { 1 } else { 0 }]].dtype;
@@ -186,7 +186,7 @@ fn apply_step(
         return Err(format!("v{id}: the CPU has no {op} of {dtype}"));
     }
     let arg = |index: usize| roots[args[index.min(args.len() - 1)]];
-    Ok(Step::Apply { out: id, op, args: [arg(0), arg(1), arg(2)], dtype, to, class })
+    Ok(Step::Apply { out: id, op, args: [arg(0), arg(1), arg(2), arg(3)], dtype, to, class })
 }
 
 /// The value that computes each value: another one for copies and for casts that keep the bits.

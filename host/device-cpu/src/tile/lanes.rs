@@ -124,3 +124,36 @@ pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize,
         }
     }
 }
+
+/// Words from four words.
+///
+/// # Safety
+/// As for [`unary`].
+#[inline(always)]
+pub unsafe fn quaternary(
+    out: View,
+    args: [View; 4],
+    extent: (usize, usize),
+    f: impl Fn(u32, u32, u32, u32) -> u32,
+) {
+    let [a, b, c, d] = args;
+    let (rows, groups) = flatten(&[out, a, b, c, d], extent);
+    for row in 0..rows as isize {
+        // SAFETY: the caller's; row and group are within the extent.
+        unsafe {
+            let out = out.ptr.offset(row * out.row_step);
+            let [a_row, b_row, c_row, d_row] = args.map(|arg| arg.ptr.offset(row * arg.row_step));
+            for group in 0..groups {
+                let x = load(a_row.add((group * LANES) & a.mask));
+                let y = load(b_row.add((group * LANES) & b.mask));
+                let z = load(c_row.add((group * LANES) & c.mask));
+                let w = load(d_row.add((group * LANES) & d.mask));
+                let mut result = [0; LANES];
+                for lane in 0..LANES {
+                    result[lane] = f(x[lane], y[lane], z[lane], w[lane]);
+                }
+                store(out.add(group * LANES), result);
+            }
+        }
+    }
+}

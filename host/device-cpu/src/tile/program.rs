@@ -82,7 +82,7 @@ pub enum Step {
     Apply {
         out: usize,
         op: Op,
-        args: [usize; 3],
+        args: [usize; 4],
         dtype: DType,
         to: DType,
         class: Class,

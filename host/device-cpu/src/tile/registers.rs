@@ -45,14 +45,14 @@ fn output(step: &Step) -> Option<ValueId> {
     }
 }
 
-fn arguments(step: &Step) -> [Option<ValueId>; 3] {
+fn arguments(step: &Step) -> [Option<ValueId>; 4] {
     match step {
-        Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } => [None; 3],
-        Step::Gather { index, .. } => [Some(*index), None, None],
+        Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } => [None; 4],
+        Step::Gather { index, .. } => [Some(*index), None, None, None],
         Step::Apply { args, .. } => args.map(Some),
-        Step::Accumulate { arg, .. } | Step::AccumulateRows { arg, .. } => [Some(*arg), None, None],
-        Step::FoldLanes { out, .. } => [Some(*out), None, None],
-        Step::Store { value, .. } => [Some(*value), None, None],
+        Step::Accumulate { arg, .. } | Step::AccumulateRows { arg, .. } => [Some(*arg), None, None, None],
+        Step::FoldLanes { out, .. } => [Some(*out), None, None, None],
+        Step::Store { value, .. } => [Some(*value), None, None, None],
     }
 }
 
@@ -84,7 +84,7 @@ pub fn allocate(program: &Program, lifetimes: &Lifetimes, class_of: impl Fn(Valu
     }
     for (time, step) in steps(program).enumerate() {
         let mut ended = arguments(step);
-        for index in 0..3 {
+        for index in 0..ended.len() {
             let Some(value) = ended[index] else { continue };
             if lifetimes.last_use[value] != time || ended[..index].contains(&Some(value)) {
                 ended[index] = None;

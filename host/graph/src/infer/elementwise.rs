@@ -58,7 +58,7 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64]) -> Result<T
         Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Rem | Op::Max | Op::Min => wants(&numbers, inputs)?,
         Op::Lt | Op::Eq => wants(&DType::ALL, inputs).map(|_| DType::Bool)?,
         Op::And | Op::Or | Op::Xor => wants(&[DType::I32, DType::U32, DType::Bool], inputs)?,
-        Op::Shl | Op::Shr => wants(&[DType::U32], inputs)?,
+        Op::Shl | Op::Shr | Op::Rand => wants(&[DType::U32], inputs)?,
         Op::Select => {
             need_dtype(graph, inputs[0], DType::Bool)?;
             wants(&DType::ALL, &inputs[1..])?

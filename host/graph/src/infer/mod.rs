@@ -1,5 +1,6 @@
 //! Type inference: one row per op, and the messages people see when operands do not fit.
 
+mod axis;
 mod composite;
 mod elementwise;
 pub mod region;
@@ -103,6 +104,9 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
                 }
                 Ok(Ty::new(DType::F32, &[&[rows as usize], &x[ids.len()..]].concat()))
             }
+            Op::DynSlice | Op::DynUpdateSlice | Op::ArgMax | Op::CumSum => {
+                axis::infer(graph, op, inputs, ints)
+            }
             Op::Dot => dot(graph, inputs, ints, floats),
             Op::StopGrad | Op::Save => Ok(ty(0).clone()),
             Op::Scan => region::scan(graph, inputs, ints),
@@ -180,8 +184,13 @@ fn dot(graph: &Graph, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result
     let (x_name, y_name) = (graph.describe(inputs[0]), graph.describe(inputs[1]));
     need_dtype(graph, inputs[0], DType::F32)?;
     need_dtype(graph, inputs[1], DType::F32)?;
-    let axes =
-        (ints.len() >= 2 && floats.len() == 1).then(|| DotAxes::decode(ints, x.rank(), y.rank())).flatten();
+    if floats.len() + 1 != inputs.len() {
+        return Err(hinted(
+            format!("takes {} operands with {} factors", inputs.len(), floats.len()),
+            "alpha scales the product of x and y; beta and c come together or not at all",
+        ));
+    }
+    let axes = (ints.len() >= 2).then(|| DotAxes::decode(ints, x.rank(), y.rank())).flatten();
     let Some(axes) = axes else {
         return Err(fault(format!("has malformed axes {ints:?} for {x_name} and {y_name}")));
     };
@@ -196,7 +205,15 @@ fn dot(graph: &Graph, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result
         }
     }
     let pick = |ty: &Ty, axes: &[usize]| axes.iter().map(|axis| ty.dims[*axis]).collect::<Vec<_>>();
-    rank_limit([pick(x, &axes.batch.0), pick(x, &axes.free.0), pick(y, &axes.free.1)].concat(), DType::F32)
+    let dims = [pick(x, &axes.batch.0), pick(x, &axes.free.0), pick(y, &axes.free.1)].concat();
+    let result = rank_limit(dims, DType::F32)?;
+    match inputs.get(2).filter(|c| *graph.ty(**c) != result) {
+        Some(c) => Err(hinted(
+            format!("adds {} to a result of {result}", graph.describe(*c)),
+            "c has the type of the result: repeat it explicitly",
+        )),
+        None => Ok(result),
+    }
 }
 
 fn need_dtype(graph: &Graph, id: NodeId, dtype: DType) -> Result<(), Fault> {

@@ -3,6 +3,7 @@
 //! It is the first device and the oracle of every other. All numbers are held as f64 whatever their dtype; i32, u32
 //! and bool values are exact in it. `Bitcast` goes through the 32-bit pattern, so finiteness tests mean the same here.
 
+mod axis;
 mod dot;
 mod movement;
 mod region;
@@ -108,12 +109,16 @@ fn evaluate(values: &[Option<Tensor>], node: &Node) -> Tensor {
         }
         Op::Gather => movement::gather(x(0), x(1)),
         Op::ScatterAdd => movement::scatter_add(x(0), x(1), &node.ty),
+        Op::DynSlice => axis::dyn_slice(x(0), x(1), node),
+        Op::DynUpdateSlice => axis::dyn_update_slice(x(0), x(1), x(2), &node.ty, node.ints[0] as usize),
+        Op::ArgMax => axis::arg_max(x(0), node),
+        Op::CumSum => axis::cum_sum(x(0), node),
         Op::Sum => movement::reduce(x(0), &node.ty, 0.0, |sum, value| sum + value),
         Op::ReduceMax => movement::reduce(x(0), &node.ty, f64::NEG_INFINITY, f64::max),
-        Op::Dot => dot::dot(x(0), x(1), node),
+        Op::Dot => dot::dot(x(0), x(1), node.inputs.get(2).map(|_| x(2)), node),
         op if op.row().class == Class::Elementwise => {
             let from = x(node.inputs.len() - 1).ty.dtype;
-            let mut args = [0.0; 3];
+            let mut args = [0.0; 4];
             (0..node.ty.elements())
                 .map(|element| {
                     for (slot, input) in node.inputs.iter().enumerate() {

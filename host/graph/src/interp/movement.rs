@@ -19,13 +19,13 @@ fn walk(dims: &[usize], mut visit: impl FnMut(usize, &[usize])) {
     }
 }
 
-fn collect(dims: &[usize], mut value: impl FnMut(&[usize]) -> f64) -> Vec<f64> {
+pub fn collect(dims: &[usize], mut value: impl FnMut(&[usize]) -> f64) -> Vec<f64> {
     let mut data = vec![0.0; dims.iter().product()];
     walk(dims, |linear, index| data[linear] = value(index));
     data
 }
 
-fn position(index: &[usize], strides: &[usize]) -> usize {
+pub fn position(index: &[usize], strides: &[usize]) -> usize {
     index.iter().zip(strides).map(|(index, stride)| index * stride).sum()
 }
 

@@ -40,6 +40,7 @@ pub fn scalar(op: Op, args: &[f64], from: DType, to: DType) -> Option<f64> {
         Op::Shl => bitwise(x, y, to, |a, b| a << (b & 31)),
         Op::Shr => bitwise(x, y, to, |a, b| a >> (b & 31)),
         Op::Select => args[if x != 0.0 { 1 } else { 2 }],
+        Op::Rand => f64::from(ops::random_word(x as u32, y as u32, args[2] as u32, args[3] as u32)),
         _ => return None,
     })
 }

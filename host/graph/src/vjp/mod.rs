@@ -89,7 +89,24 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
         Op::ScatterAdd => Rule::Cotangents(vec![Some(ct.binary(Op::Gather, x(1))), None]),
 
+        Op::DynSlice => {
+            let zeros = x(0).constant(0.0).id;
+            let spread = b.emit(Op::DynUpdateSlice, &[zeros, ct.id, node.inputs[1]], &node.ints[..1], &[]);
+            Rule::Cotangents(vec![Some(b.var(spread)), None])
+        }
+        Op::DynUpdateSlice => {
+            let (zeros, start) = (x(1).constant(0.0).id, node.inputs[2]);
+            let kept = b.emit(Op::DynUpdateSlice, &[ct.id, zeros, start], &node.ints, &[]);
+            let length = x(1).dims()[node.ints[0] as usize] as i64;
+            let written = b.emit(Op::DynSlice, &[ct.id, start], &[node.ints[0], length], &[]);
+            Rule::Cotangents(vec![Some(b.var(kept)), Some(b.var(written)), None])
+        }
+
         Op::Sum => one(ct.broadcast(&x(0).dims())),
+        Op::CumSum => {
+            let opposite = b.emit(Op::CumSum, &[ct.id], &[node.ints[0], 1 - node.ints[1]], &[]);
+            one(b.var(opposite))
+        }
         Op::ReduceMax => {
             let axes: Vec<usize> = node.ints.iter().map(|axis| *axis as usize).collect();
             let (ones, zeros) = (x(0).constant(1.0), x(0).constant(0.0));
@@ -98,7 +115,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
         Op::Dot => {
             let (ct_x, ct_y) = dot::cotangents(node, x(0), x(1), ct);
-            two(ct_x, ct_y)
+            let ct_c = node.floats.get(1).map(|beta| Some(ct.scale(*beta)));
+            Rule::Cotangents([Some(ct_x), Some(ct_y)].into_iter().chain(ct_c).collect())
         }
 
         Op::Softmax => {
@@ -127,8 +145,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::CrossEntropy => Rule::Cotangents(vec![Some(cross_entropy_cotangent(x(0), x(1), ct)), None]),
         Op::Rope | Op::Attention | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
 
-        Op::Const | Op::Iota | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
-        Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq => Rule::Constant,
+        Op::Const | Op::Iota | Op::Rand | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
+        Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq | Op::ArgMax => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
         // A region's cotangents come through its results; `differentiate` handles both.
         Op::Write | Op::Output | Op::Scan | Op::When | Op::Result => Rule::Missing,
