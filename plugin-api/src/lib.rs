@@ -38,11 +38,13 @@ mod component;
 mod cx;
 mod export;
 mod guard;
+mod indexing;
 mod kinds;
 mod layers;
 mod metadata;
 mod operators;
 mod options;
+mod recurrence;
 mod rows;
 mod tensor;
 
@@ -55,6 +57,7 @@ pub use layers::causal_conv;
 pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
+pub use recurrence::{gated_delta_rule, linear_attention};
 pub use tensor::Tensor;
 
 #[doc(hidden)]
@@ -63,6 +66,7 @@ pub use {abi_stable, inventory, schemars, serde, serde_json};
 /// All that a component's file needs.
 pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
+    pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
         Attend, Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output, Role,
         Tensor,

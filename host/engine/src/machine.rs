@@ -229,7 +229,7 @@ fn dump_to(plan: &str) -> Option<impl FnMut(&str, &str) + use<>> {
 }
 
 fn interpreter(graphs: &[(&str, &Graph)]) -> (Backend, Facts) {
-    let graphs: Vec<Graph> = graphs.iter().map(|(_, graph)| graph::expand(graph)).collect();
+    let graphs: Vec<Graph> = graphs.iter().map(|(_, graph)| graph::meaning(graph)).collect();
     let states = states(&graphs).into_iter().map(|decl| (decl.name, Tensor::zeros(&decl.ty))).collect();
     let facts = Facts {
         device: "f64 interpreter".into(),

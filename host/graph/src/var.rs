@@ -6,7 +6,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use ops::{DType, Op};
 
 use crate::attributes::DotAxes;
-use crate::{Graph, NodeId, Ty};
+use crate::{Graph, NodeId, ScanOptions, Ty};
 
 /// Shares one graph among the [`Var`]s of an expression. Errors are latched by the graph.
 pub struct Builder {
@@ -52,6 +52,27 @@ impl Builder {
         let head = [axis as i64, dtype as i64];
         let ints: Vec<i64> = head.into_iter().chain(dims.iter().map(|dim| *dim as i64)).collect();
         self.var(self.emit(Op::Iota, &[], &ints, &[]))
+    }
+
+    /// A loop of `length` steps; see [`Graph::open_scan`]. `body` gets the index of the step, the carries and a slice of
+    /// each of `xs`, and gives the next carries and the ys; the last carries and the stacked ys are returned.
+    pub fn scan<'b>(
+        &'b self,
+        length: usize,
+        carries: &[Var<'b>],
+        xs: &[Var<'b>],
+        options: ScanOptions,
+        body: impl FnOnce(Var<'b>, &[Var<'b>], &[Var<'b>]) -> (Vec<Var<'b>>, Vec<Var<'b>>),
+    ) -> (Vec<Var<'b>>, Vec<Var<'b>>) {
+        let ids = |vars: &[Var<'b>]| vars.iter().map(|var| var.id).collect::<Vec<NodeId>>();
+        let vars = |ids: Vec<NodeId>| ids.into_iter().map(|id| self.var(id)).collect::<Vec<_>>();
+        let inside = self.graph.borrow_mut().open_scan(length, &ids(carries), &ids(xs), options);
+        let inside = vars(inside);
+        let (own, slices) = inside[1..].split_at(carries.len());
+        let (next, ys) = body(inside[0], own, slices);
+        let mut results = vars(self.graph.borrow_mut().close_region(&ids(&[next, ys].concat())));
+        let ys = results.split_off(carries.len().min(results.len()));
+        (results, ys)
     }
 
     pub fn concat<'b>(&'b self, parts: &[Var<'b>], axis: usize) -> Var<'b> {

@@ -155,6 +155,29 @@ fn cases() -> Vec<Case> {
         let operands = [x[0], x[1], x[2], per_sequence, per_sequence, of_queries, of_keys];
         graph.emit(Op::Attention, &operands, &[1, 0, 0, 15], &[0.7])
     }));
+    // The same node as several operands gets its cotangent once.
+    cases.push(case("Attention of one tensor", &[&[1, 2, 3, 2]], |graph, x| {
+        graph.emit(Op::Attention, &[x[0], x[0], x[0]], &[], &[0.7])
+    }));
+    let rows: &[usize] = &[1, 2, 5, 3];
+    let numbers: &[usize] = &[1, 2, 5];
+    let shapes = [rows, rows, &[1, 2, 5, 2], numbers, numbers, &[1, 2, 2, 3]];
+    for (op, delta) in [(Op::GatedDeltaRule, true), (Op::LinearAttention, false)] {
+        cases.push(case(op.row().name, &shapes, move |graph, x| {
+            let log_alpha = graph.emit(Op::Neg, &[x[3]], &[], &[]);
+            let beta = delta.then_some(x[4]);
+            let operands: Vec<NodeId> =
+                [x[0], x[1], x[2], log_alpha].into_iter().chain(beta).chain([x[5]]).collect();
+            let both = graph.emit(op, &operands, &[4], &[]);
+            let [o, last] = [0, 1].map(|index| graph.emit(Op::Result, &[both], &[index], &[]));
+            let flat = |graph: &mut Graph, id: NodeId| {
+                let count = graph.ty(id).elements() as i64;
+                graph.emit(Op::Reshape, &[id], &[count], &[])
+            };
+            let parts = [flat(graph, o), flat(graph, last)];
+            graph.emit(Op::Concat, &parts, &[0], &[])
+        }));
+    }
     cases.push(case("LinearCrossEntropy", &[&[2, 3], &[5, 3]], |graph, x| {
         let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
         graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])

@@ -161,6 +161,10 @@ op_table! {
         "-log softmax(logits)[target]: logits[..., V], targets[...] of i32, loss[...]. A target outside 0..V is ignored: loss 0.";
     127 CausalConv Composite 3..=3 ""
         "y[b, t, c] = sum_j weight[c, j] concat(tail, x)[b, t + j, c]: x[B, T, C], weight[C, K], tail[B, K - 1, C].";
+    128 GatedDeltaRule Composite 6..=6 "chunk = 64"
+        "S_t = alpha_t S_{t-1} (I - beta_t k_t k_t') + beta_t v_t k_t', o_t = S_t q_t: q and k[B, H, T, K], v[B, H, T, V], log_alpha <= 0 and beta[B, H, T], state[B, H, V, K]; results o[B, H, T, V] and the last state.";
+    129 LinearAttention Composite 5..=5 "chunk = 64"
+        "S_t = alpha_t S_{t-1} + v_t k_t', o_t = S_t q_t: operands and results of GatedDeltaRule without beta.";
 }
 
 impl fmt::Display for Op {

@@ -13,7 +13,7 @@ pub fn first_bad<'f>(
     machine: &Machine,
     feed: impl Fn(&str) -> Option<Feed<'f>>,
 ) -> Result<String, Error> {
-    let graph = graph::expand(graph);
+    let graph = graph::meaning(graph);
     let missing = |name: &str| Error::said(format!("input {name} is missing"));
     let inputs: Vec<Tensor> = graph
         .inputs

@@ -9,7 +9,7 @@ mod when;
 
 use std::collections::HashMap;
 
-use ops::Op;
+use ops::{Class, Op};
 
 use crate::expand::expand_node;
 use crate::infer::region::result_types;
@@ -62,13 +62,13 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     }
                     return;
                 }
-                Op::Scan | Op::When => {
+                Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention => {
                     let cts = found.results(graph, id);
                     if cts.iter().all(Option::is_none) {
                         return;
                     }
                     let wanted: Vec<bool> = node.inputs.iter().map(|input| reaches[input.index()]).collect();
-                    of_region(graph, id, &cts, &wanted, &found)
+                    of_several(graph, id, &cts, &wanted, &found)
                 }
                 _ => {
                     let Some(ct) = found.of_node(id) else { return };
@@ -106,12 +106,13 @@ fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bo
     });
     rule.unwrap_or_else(|| {
         let expanded = expand_node(graph, node);
-        once(&node.inputs, backward(graph, &[(expanded, ct)], &node.inputs, true))
+        let seeds: Vec<(NodeId, NodeId)> = expanded.into_iter().map(|result| (result, ct)).collect();
+        once(&node.inputs, backward(graph, &seeds, &node.inputs, true))
     })
 }
 
-/// What a region adds to the cotangents of its operands.
-fn of_region(
+/// What an op with several results adds to the cotangents of its operands.
+fn of_several(
     graph: &mut Graph,
     id: NodeId,
     cts: &[Option<NodeId>],
@@ -123,6 +124,15 @@ fn of_region(
     let poisoned = operands.into_iter().map(|input| Change::Add(input, NodeId::POISON)).collect();
     if cts.contains(&Some(NodeId::POISON)) {
         return poisoned;
+    }
+    if op.row().class == Class::Composite {
+        let node = node.clone();
+        let expanded = expand_node(graph, &node);
+        let seeds: Vec<(NodeId, NodeId)> =
+            expanded.into_iter().zip(cts).filter_map(|(result, ct)| Some((result, (*ct)?))).collect();
+        let pulled = once(&node.inputs, backward(graph, &seeds, &node.inputs, true));
+        let pairs = node.inputs.iter().zip(pulled);
+        return pairs.filter_map(|(input, ct)| Some(Change::Add(*input, ct?))).collect();
     }
     let changes = match op {
         Op::Scan => scan::changes(graph, id, cts, wanted, found),

@@ -6,6 +6,7 @@ mod chunks;
 mod conv;
 mod delta;
 mod loss;
+mod recurrence;
 mod rope;
 mod triangular;
 
@@ -16,52 +17,87 @@ use ops::{Class, Op};
 use attention::attention;
 use conv::causal_conv;
 use loss::{cross_entropy, linear_cross_entropy};
+use recurrence::recurrence;
 use rope::rope;
 
 pub use delta::{gated_delta_rule, linear_attention};
 pub(crate) use loss::cross_entropy_cotangent;
 
 use crate::attributes::DotAxes;
-use crate::{Builder, Graph, Node, NodeId, Var, rewrite};
+use crate::rewrite::{Rewritten, compact, rewrite_regions};
+use crate::{Builder, Graph, Node, NodeId, Var};
 
-/// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped.
+/// Tokens of a chunk of a linear recurrence where the op does not say.
+const DEFAULT_CHUNK: usize = 64;
+
+/// Which of two decompositions a linear recurrence gets.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// Token by token: its definition.
+    Tokens,
+    /// In chunks: the same numbers with few, large products.
+    Chunks,
+}
+
+/// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped: what a device
+/// without hand kernels runs.
 pub fn expand(graph: &Graph) -> Graph {
-    let mut expanded = rewrite(graph, |graph, node, inputs| match node.op.row().class {
-        Class::Composite => expand_fully(graph, node, inputs),
-        _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
+    expand_as(graph, Form::Chunks)
+}
+
+/// [`expand`] by definitions: linear recurrences run token by token. The interpreter evaluates this.
+pub fn meaning(graph: &Graph) -> Graph {
+    compact(&expand_as(graph, Form::Tokens))
+}
+
+fn expand_as(graph: &Graph, form: Form) -> Graph {
+    let mut expanded = rewrite_regions(graph, |graph, node, inputs| match node.op.row().class {
+        Class::Composite => expand_fully(graph, node, inputs, form),
+        _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
     });
+    // Bodies that the decomposition of a composite has added hold no composites.
     for body in &mut expanded.bodies {
-        *body = Arc::new(expand(body));
+        let again = body.ids().any(|id| body.class(id) == Class::Composite) || !body.bodies.is_empty();
+        if again {
+            *body = Arc::new(compact(&expand_as(body, form)));
+        }
     }
     expanded
 }
 
 /// A composite inside a decomposition is emitted as a composite; here it is taken apart as well.
-fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
-    Builder::with(graph, |b| {
+fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -> Rewritten {
+    let mut results = Builder::with(graph, |b| {
         let operands = vars(b, inputs);
         match node.op {
-            Op::Attention => attention(&operands, node.attention_mask(), node.floats[0], softmax).id,
+            Op::Attention => vec![attention(&operands, node.attention_mask(), node.floats[0], softmax).id],
             Op::LinearCrossEntropy => {
-                linear_cross_entropy(operands[0], operands[1], operands[2], cross_entropy).id
+                vec![linear_cross_entropy(operands[0], operands[1], operands[2], cross_entropy).id]
             }
-            _ => decompose(b, node, inputs),
+            _ => decompose(b, node, inputs, form),
         }
-    })
+    });
+    match node.op {
+        Op::GatedDeltaRule | Op::LinearAttention => Rewritten::Many(results),
+        _ => Rewritten::One(results.pop().unwrap_or(NodeId::POISON)),
+    }
 }
 
-/// Emits the decomposition of one composite node.
-pub fn expand_node(graph: &mut Graph, node: &Node) -> NodeId {
-    Builder::with(graph, |b| decompose(b, node, &node.inputs))
+/// Emits the decomposition of one composite node; gives one node for each of its results.
+pub fn expand_node(graph: &mut Graph, node: &Node) -> Vec<NodeId> {
+    Builder::with(graph, |b| decompose(b, node, &node.inputs, Form::Chunks))
 }
 
 fn vars<'b>(b: &'b Builder, inputs: &[NodeId]) -> Vec<Var<'b>> {
     inputs.iter().map(|id| b.var(*id)).collect()
 }
 
-fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
+fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<NodeId> {
     let (operands, floats) = (vars(b, inputs), &node.floats);
     let x = operands[0];
+    if matches!(node.op, Op::GatedDeltaRule | Op::LinearAttention) {
+        return linear_recurrence(&operands, node, form).into_iter().map(|result| result.id).collect();
+    }
     let result = match node.op {
         Op::Softmax => softmax(x),
         Op::LayerNorm => {
@@ -79,7 +115,23 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId]) -> NodeId {
         Op::CausalConv => causal_conv(x, operands[1], operands[2]),
         other => unreachable!("{other} is not a composite"),
     };
-    result.id
+    vec![result.id]
+}
+
+/// The output and the last state.
+fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>> {
+    let is_delta = node.op == Op::GatedDeltaRule;
+    let beta = is_delta.then(|| x[4]);
+    let state = x[x.len() - 1];
+    if form == Form::Tokens {
+        return recurrence([x[0], x[1], x[2]], x[3], beta, state);
+    }
+    let chunk = node.ints.first().map_or(DEFAULT_CHUNK, |chunk| *chunk as usize);
+    let (outputs, last) = match beta {
+        Some(beta) => gated_delta_rule(x[0], x[1], x[2], x[3], beta, state, chunk),
+        None => linear_attention(x[0], x[1], x[2], x[3], state, chunk),
+    };
+    vec![outputs, last]
 }
 
 /// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each

@@ -3,6 +3,7 @@
 use ops::attention::{KEY_SEGMENTS, KV_LEN, Q_OFFSET, QUERY_SEGMENTS};
 use ops::{DType, Op};
 
+use super::region::unit;
 use super::{Fault, fault, need_dtype};
 use crate::attributes::AttentionMask;
 use crate::{Graph, NodeId, Ty};
@@ -14,7 +15,8 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
         |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", all()))) };
     let floats_needed = usize::from(matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope | Op::Attention));
     expect(floats.len() == floats_needed, "lacks an attribute")?;
-    if op != Op::Attention && !ints.is_empty() {
+    let has_ints = matches!(op, Op::Attention | Op::GatedDeltaRule | Op::LinearAttention);
+    if !has_ints && !ints.is_empty() {
         return Err(fault(format!("takes no integer attributes, got {ints:?}")));
     }
     need_dtype(graph, inputs[0], DType::F32)?;
@@ -34,6 +36,23 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             Ok(x.clone())
         }
         Op::Attention => attention(graph, inputs, ints),
+        Op::GatedDeltaRule | Op::LinearAttention => {
+            let chunk = ints.first().copied().unwrap_or(1);
+            if ints.len() > 1 || chunk < 1 || !(chunk as u64).is_power_of_two() {
+                return Err(fault(format!("takes a chunk that is a power of two, got {ints:?}")));
+            }
+            let (k, v, state) = (ty(1), ty(2), ty(inputs.len() - 1));
+            for id in inputs {
+                need_dtype(graph, *id, DType::F32)?;
+            }
+            let fits = x.rank() == 4 && x == k && v.rank() == 4 && v.dims[..3] == x.dims[..3];
+            expect(fits, "needs q, k[B, H, T, K] and v[B, H, T, V]")?;
+            let numbers = inputs[3..inputs.len() - 1].iter().all(|id| graph.dims(*id) == &x.dims[..3]);
+            expect(numbers, "needs log_alpha (and beta)[B, H, T]")?;
+            let matrix = [x.dims[0], x.dims[1], v.dims[3], last];
+            expect(state.dims == matrix, &format!("needs a state[B, H, V, K], here {matrix:?}"))?;
+            Ok(unit())
+        }
         Op::LinearCrossEntropy => {
             let (w, targets) = (ty(1), ty(2));
             need_dtype(graph, inputs[2], DType::I32)?;

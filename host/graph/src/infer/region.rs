@@ -1,4 +1,4 @@
-//! Types of regions: a body must fit its operands, and its carries must come back as they went in.
+//! Types of regions and of several results: a body must fit its operands, its carries come back as they went in.
 
 use ops::{DType, Op};
 
@@ -124,6 +124,10 @@ pub fn result_types(graph: &Graph, id: NodeId) -> Vec<Ty> {
         Op::When => {
             let body = &graph.bodies[node.when_shape().body];
             body.outputs.iter().map(|decl| decl.ty.clone()).collect()
+        }
+        Op::GatedDeltaRule | Op::LinearAttention => {
+            let of = |index: usize| graph.ty(node.inputs[index]).clone();
+            vec![of(2), of(node.inputs.len() - 1)]
         }
         _ => Vec::new(),
     }

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use ops::{Class, Op};
 
 use crate::attributes::usizes;
-use crate::{Graph, Node, NodeId, Ty, expand};
+use crate::{Graph, Node, NodeId, Ty, meaning};
 
 pub use scalar::scalar;
 
@@ -34,7 +34,7 @@ impl Tensor {
 /// Evaluates a graph: inputs and states by declaration order; returns outputs by declaration order and replaces the
 /// written states. Composites are evaluated by their decomposition.
 pub fn run(graph: &Graph, inputs: &[Tensor], states: &mut [Tensor]) -> Vec<Tensor> {
-    watch(&expand(graph), inputs, states, |_, _| {})
+    watch(&meaning(graph), inputs, states, |_, _| {})
 }
 
 /// [`run`] on a graph without composites, showing each value as it is computed: for hunting the first bad one.

@@ -148,8 +148,9 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Const | Op::Iota | Op::Rand | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
         Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq | Op::ArgMax => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
-        // A region's cotangents come through its results; `differentiate` handles both.
-        Op::Write | Op::Output | Op::Scan | Op::When | Op::Result => Rule::Missing,
+        // What has several results gets its cotangents through them; `differentiate` handles both.
+        Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention | Op::Result => Rule::Missing,
+        Op::Write | Op::Output => Rule::Missing,
     }
 }
 
