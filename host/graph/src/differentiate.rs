@@ -42,6 +42,10 @@ fn backward(graph: &mut Graph, from: NodeId, seed: NodeId, wrt: &[NodeId], indep
         let node = graph.node(id).clone();
         let scope = graph.scope_path(id).to_string();
         let results = graph.in_scope(&scope, |graph| {
+            // Rules look at the cotangent's extents, which poison has not.
+            if ct == NodeId::POISON {
+                return vec![Some(NodeId::POISON); node.inputs.len()];
+            }
             let rule = Builder::with(graph, |b| match vjp(b, &node, id, b.var(ct)) {
                 Rule::Cotangents(cts) => Some(cts.into_iter().map(|ct| ct.map(|ct| ct.id)).collect()),
                 Rule::Constant => Some(vec![None; node.inputs.len()]),

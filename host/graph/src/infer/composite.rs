@@ -2,7 +2,7 @@
 
 use ops::{DType, Op};
 
-use super::{Fault, fault, need_dtype};
+use super::{Fault, fault, need_dtype, supported};
 use crate::{Graph, NodeId, Ty};
 
 pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result<Ty, Fault> {
@@ -30,19 +30,24 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], floats: &[f64]) -> Result
         }
         Op::Attention => {
             let (k, v) = (ty(1), ty(2));
+            need_dtype(graph, inputs[1], DType::F32)?;
             expect(x.rank() == 4 && k.rank() == 4 && k == v, "needs q[B, H, T, D] and k, v[B, G, T, D]")?;
             let same = x.dims[0] == k.dims[0] && x.dims[2..] == k.dims[2..];
             expect(
                 same && x.dims[1] % k.dims[1] == 0,
                 "needs q[B, H, T, D], k[B, G, T, D] with G dividing H",
             )?;
+            // What the decomposition makes on the way must be possible too.
+            supported(&[x.dims[0], x.dims[1], x.dims[2], x.dims[2]])?;
             Ok(x.clone())
         }
         Op::LinearCrossEntropy => {
             let (w, targets) = (ty(1), ty(2));
+            need_dtype(graph, inputs[1], DType::F32)?;
             need_dtype(graph, inputs[2], DType::I32)?;
             expect(w.rank() == 2 && w.dims[1] == last, "contracts x[..., D] with w[V, D]")?;
             expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
+            supported(&[&targets.dims[..], &w.dims[..1]].concat())?;
             Ok(Ty::new(DType::F32, &targets.dims))
         }
         other => Err(fault(format!("has no inference row for {other}"))),
