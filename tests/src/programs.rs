@@ -5,8 +5,13 @@ use graph::{DType, Graph, NodeId, Op, Ty, grad};
 
 /// A graph over inputs `x0..`, with outputs of several nodes and, for half the seeds, of gradients and a State write.
 pub fn random_graph(seed: u64) -> Graph {
-    let mut maker =
-        Maker { stream: Stream::new(seed, "graph", 0), graph: Graph::default(), values: Vec::new() };
+    chosen_graph(&[], seed)
+}
+
+/// As `random_graph`, but each choice takes a byte while there are any: for a fuzzer, which sees what a byte changes.
+pub fn chosen_graph(choices: &[u8], seed: u64) -> Graph {
+    let stream = Stream::new(seed, "graph", 0);
+    let mut maker = Maker { choices, stream, graph: Graph::default(), values: Vec::new() };
     let count = 2 + maker.below(2);
     for index in 0..count {
         let dims = maker.dims();
@@ -19,16 +24,23 @@ pub fn random_graph(seed: u64) -> Graph {
     maker.finish(seed)
 }
 
-struct Maker {
+struct Maker<'c> {
+    choices: &'c [u8],
     stream: Stream,
     graph: Graph,
     /// f32 values so far.
     values: Vec<NodeId>,
 }
 
-impl Maker {
+impl Maker<'_> {
     fn below(&mut self, n: u64) -> u64 {
-        self.stream.below(n)
+        match self.choices.split_first() {
+            Some((choice, rest)) => {
+                self.choices = rest;
+                u64::from(*choice) % n
+            }
+            None => self.stream.below(n),
+        }
     }
 
     /// Ranks 1 to 4; sizes that are 1, odd, small or a little over a lane group.

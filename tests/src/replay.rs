@@ -4,7 +4,7 @@ use compiler::{Options, compile};
 use data::Stream;
 use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
-use graph::{DType, Graph, Ty};
+use graph::{DType, Graph, Op, Ty};
 use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
 
 /// A graph that is ready to run. Its States keep their values from one run to the next.
@@ -138,6 +138,37 @@ pub fn inputs(graph: &Graph, seed: u64) -> (Vec<Tensor>, Vec<Tensor>) {
 /// Outputs, then States after the run, in double precision.
 pub fn interpreted(graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
     once(Ok(Replay::interpreter(graph)), graph, seed)
+}
+
+/// As `interpreted`, with every f32 value rounded to f32: by how much rounding alone can move the results.
+pub fn rounded(graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
+    let graph = graph::expand(graph);
+    let (inputs, mut states) = inputs(&graph, seed);
+    let mut outputs: Vec<Vec<f64>> = vec![Vec::new(); graph.outputs.len()];
+    let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let operands: Vec<Tensor> = node.inputs.iter().map(|input| values[input.index()].clone()).collect();
+        let place = || node.ints[0] as usize;
+        let mut value = match node.op {
+            Op::Input => inputs[place()].clone(),
+            Op::State => states[place()].clone(),
+            Op::Write | Op::Output => operands[0].clone(),
+            _ => interp::single(&graph, id, &operands),
+        };
+        if value.ty.dtype.is_float() {
+            value.data.iter_mut().for_each(|x| *x = f64::from(*x as f32));
+        }
+        values.push(value);
+    }
+    for id in graph.roots() {
+        let (node, value) = (graph.node(id), &values[id.index()]);
+        match node.op {
+            Op::Write => states[node.ints[0] as usize] = value.clone(),
+            _ => outputs[node.ints[0] as usize] = value.data.clone(),
+        }
+    }
+    outputs.into_iter().chain(states.into_iter().map(|tensor| tensor.data)).collect()
 }
 
 /// The same on the CPU, compiled without the passes named.

@@ -40,8 +40,9 @@ fn the_flags_are_frozen() {
     {
         assert_eq!(help(command), ["-h, --help"], "{command:?}");
     }
+    assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
     let commands = sandbox.host(&["--help"]).stdout;
-    says(&commands, &["  run ", "  plugins ", "  config ", "  doctor "]);
+    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  doctor "]);
     says(&sandbox.host(&["--version"]).succeeded().stdout, &["host 0."]);
 }
 

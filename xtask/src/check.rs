@@ -7,12 +7,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::{Workspace, cannot_start, cargo};
-use crate::{links, output, size};
+use crate::{links, output, reference, size};
 
 /// A step's name and what it does; success may come with a remark.
 type Step = (&'static str, fn(&Workspace) -> Result<String>);
 
-const STEPS: [Step; 5] = [("fmt", fmt), ("size", size), ("links", links), ("clippy", clippy), ("docs", docs)];
+const STEPS: [Step; 6] =
+    [("fmt", fmt), ("size", size), ("links", links), ("ops", ops), ("clippy", clippy), ("docs", docs)];
 
 /// Runs every step, each named with its time.
 pub fn command(workspace: &Workspace) -> Result<i32> {
@@ -40,6 +41,11 @@ fn size(workspace: &Workspace) -> Result<String> {
 fn links(workspace: &Workspace) -> Result<String> {
     let checked = links::check(&workspace.root)?;
     Ok(format!("{checked} relative links"))
+}
+
+/// The op reference against the op table.
+fn ops(workspace: &Workspace) -> Result<String> {
+    Ok(format!("{} ops in docs/op-reference.md", reference::check(&workspace.root)?))
 }
 
 fn clippy(_: &Workspace) -> Result<String> {

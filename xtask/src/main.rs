@@ -15,6 +15,7 @@ mod install;
 mod links;
 mod markdown;
 mod output;
+mod reference;
 mod run;
 mod size;
 mod stage;
@@ -53,6 +54,8 @@ enum Task {
     },
     /// Formatting, file sizes, links of the documentation, lints, API documentation: cheapest first
     Check,
+    /// Write docs/op-reference.md from the op table
+    Docs,
     /// Lines per crate, the longest files, and the budget they must keep
     Size,
     /// Build, then `cargo test` on the whole workspace; everything after `test` is passed on as it stands
@@ -91,6 +94,7 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Run => run::command(&workspace, &passed),
         Task::Install { prefix } => install::command(&workspace, prefix),
         Task::Check => check::command(&workspace),
+        Task::Docs => reference::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
         Task::Golden { dir, device } => golden::command(&workspace, &dir, device.as_deref()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use engine::bisect::TOLERANCE;
 use engine::config::Request;
 
 /// An engine for architecture research on language models.
@@ -24,6 +25,18 @@ pub enum Command {
     /// What a run would be configured with.
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
+    /// Compare one step of a run with the f64 interpreter, node by node, and name the first that is wrong.
+    Bisect {
+        /// Run folder.
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+        /// Step as in metrics.jsonl, counted from 1.
+        #[arg(value_name = "STEP", value_parser = whole::<u64>, allow_negative_numbers = true)]
+        step: u64,
+        /// Error of one op, relative to the size of its tensor, from which it is wrong.
+        #[arg(long, value_name = "X", default_value_t = TOLERANCE, value_parser = positive)]
+        tolerance: f64,
+    },
     /// What this machine offers and what is missing.
     Doctor,
 }
@@ -101,6 +114,11 @@ pub struct RunArguments {
 /// As `parse`, in the words of a person who mistyped a number.
 fn whole<T: FromStr>(text: &str) -> Result<T, &'static str> {
     text.parse().map_err(|_| "not a whole number from 0 up")
+}
+
+fn positive(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    number.ok_or("not a number above 0")
 }
 
 impl ConfigArguments {

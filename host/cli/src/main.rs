@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bisect;
 mod doctor;
 mod output;
 mod plugins;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(*arguments),
         Command::Plugins(command) => plugins::run(command),
         Command::Config(command) => show::run(*command),
+        Command::Bisect { run, step, tolerance } => bisect::run(&run, step, tolerance),
         Command::Doctor => doctor::run(),
     };
     match result {

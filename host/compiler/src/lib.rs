@@ -96,6 +96,10 @@ pub fn compile(
         }
         let failed = |reason| CompileError::Pass { plan: name.to_string(), pass: pass.name, reason };
         (pass.run)(&mut module, caps).map_err(failed)?;
+        // What a pass could not emit is missing in its graph.
+        if let Some(error) = module.graph.errors.first() {
+            return Err(failed(error.to_string()));
+        }
         if options.verify || cfg!(debug_assertions) {
             graph::verify(&module.graph).map_err(|error| failed(error.to_string()))?;
         }

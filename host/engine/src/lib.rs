@@ -1,11 +1,12 @@
 //! The engine: from a command to a trained model in a run folder.
 //!
 //! `config` layers what the user asked for, `plugins` finds and opens libraries, `trace` turns components into
-//! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports. Nothing here
-//! prints: progress leaves as events.
+//! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `bisect`
+//! compares one step with the interpreter. Nothing here prints: progress leaves as events.
 
 #![deny(unsafe_code)]
 
+pub mod bisect;
 pub mod config;
 mod error;
 mod files;

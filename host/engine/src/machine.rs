@@ -53,11 +53,15 @@ impl Machine {
     /// Compiles (or keeps) the graphs and maps memory. All States start as zeros.
     pub fn load(device: DeviceName, threads: usize, graphs: &[(&str, &Graph)]) -> Result<Machine, Error> {
         let names = graphs.iter().map(|(name, _)| name.to_string()).collect();
-        let inputs = graphs.iter().map(|(_, graph)| graph.inputs.clone()).collect();
         let outputs = graphs.iter().map(|(_, graph)| graph.outputs.clone()).collect();
+        let mut inputs: Vec<Vec<Decl>> = graphs.iter().map(|(_, graph)| graph.inputs.clone()).collect();
         let (backend, facts) = match device {
             DeviceName::Interpreter => interpreter(graphs),
-            DeviceName::Auto | DeviceName::Cpu => compiled(threads, graphs)?,
+            DeviceName::Auto | DeviceName::Cpu => {
+                let (backend, facts, used) = compiled(threads, graphs)?;
+                inputs = used;
+                (backend, facts)
+            }
         };
         Ok(Machine { backend, names, inputs, outputs, facts })
     }
@@ -176,7 +180,8 @@ fn slab(states: &[Decl]) -> StateLayout {
     layout
 }
 
-fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts), Error> {
+/// Also returns the inputs that each plan takes, in its order: one that nothing reads is not in the plan.
+fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts, Vec<Vec<Decl>>), Error> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = if threads == 0 { cores } else { threads };
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
@@ -210,8 +215,10 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
             mib(available)
         )));
     }
+    let decl = |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
+    let inputs = set.plans.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
     device.load(set)?;
-    Ok((Backend::Device(Box::new(device)), facts))
+    Ok((Backend::Device(Box::new(device)), facts, inputs))
 }
 
 /// `HOST_DUMP=dir` writes `dir/PLAN/NN-pass.txt`. A dump that cannot be written is reported once and skipped.
@@ -254,4 +261,24 @@ fn interpret(graph: &Graph, inputs: &[Tensor], states: &mut [(String, Tensor)]) 
         states[place].1 = tensor;
     }
     outputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::Op;
+
+    #[test]
+    fn an_input_that_nothing_reads_does_not_shift_the_others() {
+        let mut graph = Graph::default();
+        graph.input("unused", Ty::scalar(DType::F32));
+        let used = graph.input("used", Ty::scalar(DType::F32));
+        let twice = graph.emit(Op::Add, &[used, used], &[], &[]);
+        graph.output("twice", twice);
+        for device in [DeviceName::Cpu, DeviceName::Interpreter] {
+            let mut machine = Machine::load(device, 1, &[("plan", &graph)]).unwrap();
+            let feed = |name: &str| Some(Feed::F32(if name == "used" { 3.0 } else { 1.0 }));
+            assert_eq!(machine.run(0, feed).unwrap(), [("twice".to_string(), vec![6.0])], "{device:?}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ impl DotAxes {
         let contract = usize::try_from(*ints.get(1)?).ok()?;
         let axes: Vec<usize> =
             ints[2..].iter().map(|axis| usize::try_from(*axis).ok()).collect::<Option<_>>()?;
-        if axes.len() != 2 * batch.checked_add(contract)? {
+        if axes.len() != batch.checked_add(contract)?.checked_mul(2)? {
             return None;
         }
         let (batch_x, rest) = axes.split_at(batch);

@@ -176,6 +176,9 @@ impl Graph {
 
     /// A value uploaded before each replay.
     pub fn input(&mut self, name: &str, ty: Ty) -> NodeId {
+        if let Err((message, hint)) = infer::supported(&ty.dims) {
+            return self.fail(Some(Op::Input), format!("{name} {message}"), hint);
+        }
         let index = declare(&mut self.inputs, name, &ty);
         let id = self.push(Op::Input, &[], &[index], &[], ty);
         self.names.insert(id, name.to_string());
@@ -184,6 +187,9 @@ impl Graph {
 
     /// A value kept between replays, read as it was before this one.
     pub fn state(&mut self, name: &str, ty: Ty) -> NodeId {
+        if let Err((message, hint)) = infer::supported(&ty.dims) {
+            return self.fail(Some(Op::State), format!("{name} {message}"), hint);
+        }
         let index = declare(&mut self.states, name, &ty);
         let id = self.push(Op::State, &[], &[index], &[], ty);
         self.names.insert(id, name.to_string());
@@ -264,7 +270,9 @@ impl Graph {
     }
 
     pub(crate) fn push(&mut self, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64], ty: Ty) -> NodeId {
-        let bits = floats.iter().map(|value| value.to_bits()).collect();
+        // All NaNs are one, as they are in the text.
+        let bits =
+            floats.iter().map(|value| if value.is_nan() { f64::NAN } else { *value }.to_bits()).collect();
         let clone = if op.row().class == Class::Leaf { 0 } else { self.clone };
         let key = (op, inputs.to_vec(), ints.to_vec(), bits, clone);
         if let Some(&id) = self.shared.get(&key).filter(|id| self.regions.sees(**id)) {

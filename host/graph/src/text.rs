@@ -9,8 +9,10 @@
 //! ```
 //!
 //! Square brackets hold the integer attributes, braces the float ones, `@` the scope path; a clone number follows the
-//! type as `~3`. Bodies of regions come first, each between `body 0 {` and `}`.
+//! type as `~3`. Bodies of regions come first, each between `body 0 {` and `}`. White space in a name is written
+//! `\u{20}`, so that a name stays one word whatever a plugin called it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ impl Display for Graph {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (kind, list) in [("input", &self.inputs), ("state", &self.states), ("output", &self.outputs)] {
             for decl in list {
-                writeln!(f, "{kind} {} {}", decl.name, decl.ty)?;
+                writeln!(f, "{kind} {} {}", escaped(&decl.name), decl.ty)?;
             }
         }
         for (index, body) in self.bodies.iter().enumerate() {
@@ -37,7 +39,7 @@ impl Display for Graph {
             if node.clone != 0 {
                 write!(f, "~{} ", node.clone)?;
             }
-            writeln!(f, "@{}", self.scope_path(id))?;
+            writeln!(f, "@{}", escaped(self.scope_path(id)))?;
         }
         Ok(())
     }
@@ -78,7 +80,7 @@ fn parse_line(graph: &mut Graph, line: &str) -> Result<(), String> {
     }
     let (kind, rest) = line.split_once(' ').ok_or("expected `input`, `state`, `output` or a node")?;
     let (name, ty) = rest.split_once(' ').ok_or("expected a name and a type")?;
-    let decl = crate::Decl { name: name.to_string(), ty: parse_ty(ty)? };
+    let decl = crate::Decl { name: unescaped(name)?, ty: parse_ty(ty)? };
     match kind {
         "input" => graph.inputs.push(decl),
         "state" => graph.states.push(decl),
@@ -102,8 +104,9 @@ fn parse_node(graph: &mut Graph, line: &str) -> Result<(), String> {
     let ints = items(ints, |item| item.parse::<i64>().map_err(|e| e.to_string()))?;
     let floats = items(floats, |item| item.parse::<f64>().map_err(|e| e.to_string()))?;
     let ty = parse_ty(ty)?;
-    let new = graph
-        .in_scope(scope, |graph| graph.in_clone(clone, |graph| graph.append(op, &inputs, &ints, &floats)))?;
+    let new = graph.in_scope(&unescaped(scope)?, |graph| {
+        graph.in_clone(clone, |graph| graph.append(op, &inputs, &ints, &floats))
+    })?;
     if new != parse_id(id)? {
         return Err(format!("expected {new}"));
     }
@@ -116,6 +119,29 @@ fn parse_node(graph: &mut Graph, line: &str) -> Result<(), String> {
         graph.names.insert(new, name);
     }
     Ok(())
+}
+
+/// A name as one word of one line.
+fn escaped(name: &str) -> Cow<'_, str> {
+    let special = |c: char| c.is_whitespace() || c.is_control() || c == '\\';
+    if !name.contains(special) {
+        return Cow::Borrowed(name);
+    }
+    let escape = |c: char| if special(c) { c.escape_unicode().to_string() } else { c.to_string() };
+    Cow::Owned(name.chars().map(escape).collect())
+}
+
+fn unescaped(word: &str) -> Result<String, String> {
+    let mut parts = word.split('\\');
+    let mut name = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let (code, rest) =
+            part.strip_prefix("u{").and_then(|part| part.split_once('}')).ok_or("expected `\\u{...}`")?;
+        let character = u32::from_str_radix(code, 16).ok().and_then(char::from_u32);
+        name.push(character.ok_or_else(|| format!("{code:?} is not a character"))?);
+        name += rest;
+    }
+    Ok(name)
 }
 
 fn items<T>(list: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {

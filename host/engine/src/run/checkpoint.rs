@@ -122,15 +122,34 @@ fn remove_old(parent: &Path, latest: &str) {
     }
 }
 
-/// Puts the latest checkpoint of a run folder into the machine. Nothing is changed unless all of it fits.
+/// Puts the latest checkpoint of a run folder into the machine.
 pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) -> Result<Progress, Error> {
     let parent = folder.join("checkpoints");
     let latest = parent.join("latest");
     let none = "the run saved no checkpoint to resume from; start it again with another --out";
     let name = std::fs::read_to_string(&latest).map_err(Error::file(&latest, none))?;
-    let checkpoint = parent.join(name.trim());
     let advice =
         format!("write the name of a whole checkpoint into {} to resume from that", latest.display());
+    load(&parent.join(name.trim()), &advice, programs, machine)
+}
+
+/// The newest checkpoint of a run folder at or before `step`.
+pub fn newest(folder: &Path, step: u64) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("checkpoints")).ok()?;
+    let steps = entries.flatten().filter_map(|entry| {
+        let at = entry.file_name().to_str()?.strip_prefix("step-")?.parse::<u64>().ok()?;
+        (at <= step).then(|| (at, entry.path()))
+    });
+    steps.max_by_key(|(at, _)| *at).map(|(_, path)| path)
+}
+
+/// Puts one checkpoint into the machine. Nothing is changed unless all of it fits.
+pub fn load(
+    checkpoint: &Path,
+    advice: &str,
+    programs: &Programs,
+    machine: &mut Machine,
+) -> Result<Progress, Error> {
     let damaged =
         |what: String| Error::said(format!("checkpoint {}: {what}; {advice}", checkpoint.display()));
     let read = |file: &str| {

@@ -158,6 +158,14 @@ pub fn same_data(path: &Path, data_hash: Option<&str>) -> Result<(), Error> {
     )))
 }
 
+/// The last step in the metrics of a run; 0 before the first.
+pub fn last_step(path: &Path) -> u64 {
+    let text = std::fs::read_to_string(path.join("metrics.jsonl")).unwrap_or_default();
+    let steps =
+        text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("step")?.as_u64());
+    steps.max().unwrap_or(0)
+}
+
 /// `runs/NAME-001`, or the first number that is free.
 fn next_free(name: &str) -> PathBuf {
     let numbered = (1..).map(|number| PathBuf::from(format!("runs/{name}-{number:03}")));

@@ -29,11 +29,16 @@ pub struct Prepared {
 /// A new run, with initial values in place.
 pub fn prepare(request: &Request, registry: &Registry) -> Result<Prepared, Error> {
     let mut prepared = build(config::resolve(request, registry)?, registry)?;
+    initialize(&mut prepared)?;
+    Ok(prepared)
+}
+
+fn initialize(prepared: &mut Prepared) -> Result<(), Error> {
     let seed = prepared.resolved.settings.seed;
     for bank in &prepared.programs.banks.banks {
         prepared.machine.write_state(&bank.state(), &bank_values(bank, seed))?;
     }
-    Ok(prepared)
+    Ok(())
 }
 
 /// The run of a folder, with its last checkpoint in place. `request` may change steps, device and threads.
@@ -44,13 +49,7 @@ pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> 
             "a resumed run keeps its configuration: only --steps, --device and --threads go with --resume",
         ));
     }
-    let file = folder.join("config.toml");
-    if !file.is_file() {
-        return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
-    }
-    let request = Request { files: vec![file], no_preset: true, ..request.clone() };
-    let mut prepared = build(config::resolve(&request, registry)?, registry)?;
-    folder::same_data(folder, prepared.dataset.content_hash())?;
+    let mut prepared = reopen(folder, request, registry)?;
     let progress = checkpoint::load_latest(folder, &prepared.programs, &mut prepared.machine)?;
     if progress.step >= prepared.resolved.settings.train.steps {
         let (folder, step) = (folder.display(), progress.step);
@@ -59,6 +58,32 @@ pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> 
         )));
     }
     prepared.progress = Some(progress);
+    Ok(prepared)
+}
+
+/// The run of a folder where it stood after `step` steps or at a checkpoint before that: as it began, if there is none.
+pub(crate) fn prepare_at(folder: &Path, step: u64, registry: &Registry) -> Result<Prepared, Error> {
+    let mut prepared = reopen(folder, &Request::default(), registry)?;
+    match checkpoint::newest(folder, step) {
+        Some(path) => {
+            let advice = "remove it to start from an earlier one";
+            let progress = checkpoint::load(&path, advice, &prepared.programs, &mut prepared.machine)?;
+            prepared.progress = Some(progress);
+        }
+        None => initialize(&mut prepared)?,
+    }
+    Ok(prepared)
+}
+
+/// Plans and data of a run folder, State still empty.
+fn reopen(folder: &Path, request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+    let file = folder.join("config.toml");
+    if !file.is_file() {
+        return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
+    }
+    let request = Request { files: vec![file], no_preset: true, ..request.clone() };
+    let prepared = build(config::resolve(&request, registry)?, registry)?;
+    folder::same_data(folder, prepared.dataset.content_hash())?;
     Ok(prepared)
 }
 

@@ -289,7 +289,7 @@ impl Run<'_> {
 }
 
 /// Value of a training plan's input.
-fn feed<'b>(
+pub(crate) fn feed<'b>(
     name: &str,
     batch: &'b Batch,
     scalars: &std::collections::BTreeMap<String, Scalar>,

@@ -95,6 +95,10 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
 
 /// Cotangents of an op's operands from that of its only result.
 fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bool]) -> Cotangents {
+    // Rules look at the cotangent's extents, which poison has not.
+    if ct == NodeId::POISON {
+        return vec![Some(NodeId::POISON); node.inputs.len()];
+    }
     let rule = Builder::with(graph, |b| match vjp(b, node, id, b.var(ct)) {
         Rule::Cotangents(cts) => Some(cts.into_iter().map(|ct| ct.map(|ct| ct.id)).collect()),
         Rule::Constant => Some(vec![None; node.inputs.len()]),

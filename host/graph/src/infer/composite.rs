@@ -4,7 +4,7 @@ use ops::attention::{KEY_SEGMENTS, KV_LEN, Q_OFFSET, QUERY_SEGMENTS};
 use ops::{DType, Op};
 
 use super::region::unit;
-use super::{Fault, fault, need_dtype};
+use super::{Fault, fault, need_dtype, supported};
 use crate::attributes::AttentionMask;
 use crate::{Graph, NodeId, Ty};
 
@@ -51,13 +51,16 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             expect(numbers, "needs log_alpha (and beta)[B, H, T]")?;
             let matrix = [x.dims[0], x.dims[1], v.dims[3], last];
             expect(state.dims == matrix, &format!("needs a state[B, H, V, K], here {matrix:?}"))?;
+            supported(&[&matrix[..], &[x.dims[2]]].concat())?;
             Ok(unit())
         }
         Op::LinearCrossEntropy => {
             let (w, targets) = (ty(1), ty(2));
+            need_dtype(graph, inputs[1], DType::F32)?;
             need_dtype(graph, inputs[2], DType::I32)?;
             expect(w.rank() == 2 && w.dims[1] == last, "contracts x[..., D] with w[V, D]")?;
             expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
+            supported(&[&targets.dims[..], &w.dims[..1]].concat())?;
             Ok(Ty::new(DType::F32, &targets.dims))
         }
         Op::CrossEntropy => {
@@ -100,6 +103,8 @@ fn attention(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault
     let (batch, queries, keys) = (q.dims[0], q.dims[2], k.dims[2]);
     expect(q.dims[1].is_multiple_of(k.dims[1]), "needs q[B, H, Tq, D] and k[B, G, Tk, D] with G dividing H")?;
     expect(mask.prefix <= keys, &format!("needs at least the {} keys of its prefix", mask.prefix))?;
+    // What the decomposition makes on the way must be possible too.
+    supported(&[batch, q.dims[1], queries, keys])?;
     let optional: [(i64, &str, &[usize]); 4] = [
         (Q_OFFSET, "i32 q_offset[B]", &[batch]),
         (KV_LEN, "i32 kv_len[B]", &[batch]),

@@ -10,11 +10,45 @@ use ops::{Class, DType, MAX_RANK, Op};
 use crate::attributes::{DotAxes, pairs, usizes};
 use crate::{Graph, NodeId, Ty};
 
+/// An extent fits into 32 bits, as an index on a device does.
+const MAX_EXTENT: usize = u32::MAX as usize;
+
+/// Most elements of one tensor: a larger one is a mistake in the extents.
+const MAX_ELEMENTS: usize = 1 << 40;
+
 /// (message, hint)
 type Fault = (String, String);
 
-/// Result type of an op, or why it cannot be built.
+/// Result type of an op, or why it cannot be built. What it accepts has a size that a `usize` can count.
 pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result<Ty, Fault> {
+    let ty = result(graph, op, inputs, ints, floats)?;
+    // What has several results is no tensor, and only Result takes it.
+    if ty == region::unit() {
+        return Ok(ty);
+    }
+    supported(&ty.dims).map(|()| ty)
+}
+
+/// Extents from 1 up, few enough axes, and few enough elements: nobody who counts them or their bytes has to think of
+/// overflow again.
+pub fn supported(dims: &[usize]) -> Result<(), Fault> {
+    if dims.len() > MAX_RANK {
+        return Err(fault(format!("would have {} axes; at most {MAX_RANK} are supported", dims.len())));
+    }
+    if dims.iter().any(|dim| *dim == 0 || *dim > MAX_EXTENT) {
+        return Err(fault(format!("has an extent outside 1..2^32 in {dims:?}")));
+    }
+    let count = dims.iter().try_fold(1usize, |count, dim| count.checked_mul(*dim));
+    if count.is_some_and(|count| count <= MAX_ELEMENTS) {
+        return Ok(());
+    }
+    Err(hinted(
+        format!("would make a tensor of {dims:?}"),
+        "check the extents: at most 2^40 elements are supported",
+    ))
+}
+
+fn result(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result<Ty, Fault> {
     let row = op.row();
     if inputs.len() < row.arity.0 || inputs.len() > row.arity.1 {
         return Err(fault(format!("takes {:?} operands, got {}", row.arity, inputs.len())));
@@ -26,8 +60,11 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
         Class::Reduce => {
             need_dtype(graph, inputs[0], DType::F32)?;
             let mut dims = ty(0).dims.clone();
-            for &axis in ints {
+            for (index, &axis) in ints.iter().enumerate() {
                 *axis_of(&mut dims, axis).ok_or_else(|| bad_axis(axis, &name(0)))? = 1;
+                if ints[..index].contains(&axis) {
+                    return Err(fault(format!("names axis {axis} of {} twice", name(0))));
+                }
             }
             Ok(Ty::new(DType::F32, &dims))
         }
@@ -71,7 +108,11 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             }
             Op::Slice => slice(&name(0), ty(0), ints),
             Op::Pad => {
-                if ints.len() != 2 * ty(0).rank() || ints.iter().any(|pad| *pad < 0) || floats.len() != 1 {
+                let possible = 0..=MAX_ELEMENTS as i64;
+                if ints.len() != 2 * ty(0).rank()
+                    || ints.iter().any(|pad| !possible.contains(pad))
+                    || floats.len() != 1
+                {
                     return Err(fault(format!(
                         "wants (before, after) for each axis of {}, got {ints:?}",
                         name(0)
@@ -224,16 +265,15 @@ fn need_dtype(graph: &Graph, id: NodeId, dtype: DType) -> Result<(), Fault> {
 }
 
 fn extents(ints: &[i64]) -> Result<Vec<usize>, Fault> {
-    if ints.iter().any(|dim| *dim <= 0 || *dim > u32::MAX as i64) {
+    if ints.iter().any(|dim| *dim <= 0 || *dim > MAX_EXTENT as i64) {
         return Err(fault(format!("has an extent outside 1..2^32 in {ints:?}")));
     }
-    Ok(usizes(ints))
+    let dims = usizes(ints);
+    supported(&dims).map(|()| dims)
 }
 
 fn rank_limit(dims: Vec<usize>, dtype: DType) -> Result<Ty, Fault> {
-    if dims.len() > MAX_RANK {
-        return Err(fault(format!("would have {} axes; at most {MAX_RANK} are supported", dims.len())));
-    }
+    supported(&dims)?;
     Ok(Ty { dtype, dims })
 }
 
