@@ -1,9 +1,9 @@
 //! Scan against its unroll and When against Select: values, first and second derivatives, every policy, in the
 //! interpreter and on the CPU.
 
-use graph::interp::{self};
+use graph::interp;
 use graph::{Builder, DType, Graph, NodeId, Op, ScanOptions, Ty, Var, grad};
-use host_tests::replay::{inputs, interpreted, on_cpu};
+use host_tests::replay::{Replay, inputs, interpreted, on_cpu};
 
 /// How a loop or a condition is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -330,4 +330,68 @@ fn regions_round_trip_through_text() {
         let (inputs, _) = inputs(&graph, 3);
         assert_eq!(interp::run(&graph, &inputs, &mut []), interp::run(&again, &inputs, &mut []), "{name}");
     }
+}
+
+/// A State that a product of its own changes every third step.
+fn rarely() -> Graph {
+    let mut graph = Graph::default();
+    let step = graph.input("step", Ty::scalar(DType::I32));
+    let x = graph.input("x", Ty::new(DType::F32, &[4, 4]));
+    let memory = graph.state("memory", Ty::new(DType::F32, &[4, 4]));
+    let new = sometimes(&mut graph, Form::Region { recompute: false }, (step, 3, 2), memory, |graph, old| {
+        let product = graph.emit(Op::Dot, &[old, x], &[0, 1, 1, 0], &[1.0]);
+        graph.emit(Op::Tanh, &[product], &[], &[])
+    });
+    // As a training step writes: nothing where the step is not finite.
+    let sum = vars(&mut graph, |b| b.var(x).sum(&[0, 1]).reshape(&[]).id);
+    let kept = vars(&mut graph, |b| {
+        let fine = b.var(sum).binary(Op::Lt, b.var(sum).constant(1e6)).like(b.var(memory));
+        fine.select(b.var(new), b.var(memory)).id
+    });
+    graph.write(memory, kept);
+    graph.output("sum", sum);
+    graph::compact(&graph)
+}
+
+#[test]
+fn what_is_not_due_is_not_run() {
+    let graph = rarely();
+    let mut states = plan::StateLayout::default();
+    let slot = plan::Slot { region: plan::Region::State, offset: 0, bytes: 64 };
+    states.slots.push(plan::StateSlot { name: "memory".into(), dtype: DType::F32, dims: vec![4, 4], slot });
+    states.bytes = 256;
+    let caps = device_cpu::Cpu::caps();
+    let plan = compiler::compile("rarely", &graph, &states, &caps, compiler::Options::default()).unwrap();
+    assert_eq!(plan.guards, [plan::Guard { input: 0, shift: 0, period: 3, offset: 2 }]);
+    // All but the sum, which is an output, hangs on the counter: the product, the choice, and the State's update.
+    let always: Vec<String> =
+        plan.launches.iter().filter(|launch| launch.guards.is_empty()).map(|l| l.label.clone()).collect();
+    assert_eq!(always.len(), 1, "{always:?}");
+    assert!(always[0].contains("Sum") && plan.launches.len() > 3, "{always:?}");
+}
+
+#[test]
+fn a_guarded_state_follows_the_interpreter() {
+    let graph = rarely();
+    let (mut on_interpreter, mut on_cpu) =
+        (Replay::interpreter(&graph), Replay::cpu(&graph, &[], 2).unwrap());
+    let (inputs, states) = inputs(&graph, 5);
+    for replay in [&mut on_interpreter, &mut on_cpu] {
+        replay.write_state(0, &states[0]).unwrap();
+    }
+    let mut changes = 0;
+    for step in 0..9 {
+        let counter = interp::Tensor { ty: Ty::scalar(DType::I32), data: vec![f64::from(step)] };
+        let before = on_cpu.states().unwrap();
+        let values = [counter, inputs[1].clone()];
+        let expected = on_interpreter.run(&values).unwrap();
+        let actual = on_cpu.run(&values).unwrap();
+        assert!((expected[0].data[0] - actual[0].data[0]).abs() < 1e-5);
+        let after = on_cpu.states().unwrap();
+        assert_eq!(before != after, step % 3 == 2, "step {step}");
+        changes += usize::from(before != after);
+        let pairs = on_interpreter.states().unwrap()[0].data.clone().into_iter().zip(after[0].data.clone());
+        pairs.into_iter().for_each(|(x, y)| assert!((x - y).abs() < 1e-5, "step {step}: {y} for {x}"));
+    }
+    assert_eq!(changes, 3);
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use graph::{Class, Graph, NodeId, Op};
 
+use crate::guard::Guards;
 use crate::view::View;
 
 /// What a node becomes in the plan.
@@ -43,6 +44,7 @@ pub struct Analysis {
     pub waits: Vec<Vec<NodeId>>,
     /// For the node that Write reads: the State it is computed into.
     pub written: HashMap<NodeId, NodeId>,
+    pub guards: Guards,
 }
 
 impl Kind {
@@ -77,7 +79,8 @@ impl Analysis {
             // A State that is only written has no node; the write itself then names it.
             written.insert(node.inputs[0], states.get(&node.ints[0]).copied().unwrap_or(id));
         }
-        let mut analysis = Analysis { kinds, sources: Vec::new(), users, waits: Vec::new(), written };
+        let guards = Guards::new(graph);
+        let mut analysis = Analysis { kinds, sources: Vec::new(), users, waits: Vec::new(), written, guards };
         analysis.sources = sources(graph, &analysis);
         analysis.waits = waits(graph, &analysis);
         analysis

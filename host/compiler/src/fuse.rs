@@ -6,6 +6,7 @@
 //! - each value passed inside is read at the element where it is computed (directly, or repeated along the row);
 //! - no path leads out of the merged cluster and back in, counting readers of a State before its writer;
 //! - a State written inside is read inside only at the written element;
+//! - both run under the same conditions (`guard`);
 //! - memory operands stay within the device's limit;
 //! - column sums and rows beyond the device's limit keep no element values: nothing outside needs them.
 
@@ -105,6 +106,9 @@ impl<'a> Fuser<'a> {
             return;
         }
         let (Some(a), Some(b)) = (&self.clusters[first], &self.clusters[second]) else { return };
+        if self.analysis.guards.of(a.nodes[0]) != self.analysis.guards.of(b.nodes[0]) {
+            return;
+        }
         let Some(merged) = combine(a, b) else { return };
         let legal = self.reads_are_aligned(&merged)
             && self.keeps_no_forbidden_values(&merged)

@@ -7,6 +7,7 @@
 
 mod analysis;
 mod fuse;
+mod guard;
 mod layout;
 mod legalize;
 mod lower;

@@ -43,6 +43,7 @@ impl Module {
             name: name.to_string(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            guards: Vec::new(),
             kernels: Vec::new(),
             launches: Vec::new(),
             arena_bytes: 0,

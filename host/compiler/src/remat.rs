@@ -57,7 +57,9 @@ fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
             let loads = element_loads(graph, analysis, &slice, cluster);
             let pays = readers.iter().all(|reader| {
                 let has = element_loads(graph, analysis, &clusters[*reader].nodes, &clusters[*reader]);
-                loads.difference(&has).count() <= 1
+                // A clone runs with its reader, so that must run when the value is there.
+                let together = analysis.guards.of(clusters[*reader].nodes[0]) == analysis.guards.of(*id);
+                together && loads.difference(&has).count() <= 1
             });
             if pays {
                 clones.insert(*id, slice);

@@ -101,6 +101,12 @@ impl Loaded {
         Ok(())
     }
 
+    /// The number that was uploaded to an i32[] input.
+    fn counter(&self, plan: &Plan, input: usize) -> i32 {
+        let bytes = self.bytes(&plan.inputs[input].slot);
+        bytes.try_into().map_or(0, i32::from_le_bytes)
+    }
+
     fn replay(&mut self, index: usize, isa: Isa, pool: &mut Pool) -> Result<(), DeviceError> {
         self.find_plan(index)?;
         let LoadedPlan { plan, programs } = &self.plans[index];
@@ -109,7 +115,9 @@ impl Loaded {
             Region::State => state.wrapping_add(slot.offset),
             Region::Arena => arena.wrapping_add(slot.offset),
         };
-        for launch in &plan.launches {
+        let holds: Vec<bool> =
+            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
+        for launch in plan.launches.iter().filter(|launch| launch.guards.iter().all(|guard| holds[*guard])) {
             // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
             // `workspace` is sized; `&mut self` keeps everyone else away from the maps.
             let outcome = unsafe {

@@ -22,6 +22,8 @@ pub struct Launch {
     /// Scope path of the layer it came from, and the op: `layers.3.attn: Softmax`.
     pub label: String,
     pub op: LaunchOp,
+    /// Guards of the plan that must all hold; else nothing this launch writes is read.
+    pub guards: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

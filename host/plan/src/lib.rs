@@ -19,4 +19,4 @@ mod validate;
 pub use device::{Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
-pub use plan::{IoSlot, Plan, PlanSet, StateLayout, StateSlot};
+pub use plan::{Guard, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

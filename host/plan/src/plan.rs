@@ -11,6 +11,8 @@ pub struct Plan {
     pub name: String,
     pub inputs: Vec<IoSlot>,
     pub outputs: Vec<IoSlot>,
+    /// Conditions that launches may name, by index.
+    pub guards: Vec<Guard>,
     /// Distinct kernels; launches refer to them by index, so equal layers share one.
     pub kernels: Vec<TileKernel>,
     pub launches: Vec<Launch>,
@@ -21,6 +23,23 @@ pub struct Plan {
     /// Names of the States it reads and of those it writes.
     pub reads: Vec<String>,
     pub writes: Vec<String>,
+}
+
+/// Holds where the number in an input, plus `shift`, is `offset` modulo `period`. The host uploaded that number, so it
+/// skips launches without asking the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Index of an i32[] input.
+    pub input: usize,
+    pub shift: i64,
+    pub period: i64,
+    pub offset: i64,
+}
+
+impl Guard {
+    pub fn holds(&self, counter: i32) -> bool {
+        (i64::from(counter) + self.shift).rem_euclid(self.period) == self.offset
+    }
 }
 
 /// A named tensor that the host uploads before or downloads after a replay. It lives in the arena.

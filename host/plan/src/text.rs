@@ -24,6 +24,10 @@ impl Display for Plan {
             }
         }
         writeln!(f, "  reads {:?}\n  writes {:?}", self.reads, self.writes)?;
+        for (index, guard) in self.guards.iter().enumerate() {
+            let Guard { input, shift, period, offset } = guard;
+            writeln!(f, "  guard {index} input {input} + {shift} mod {period} = {offset}")?;
+        }
         for (index, kernel) in self.kernels.iter().enumerate() {
             write!(f, "  kernel {index} {kernel}")?;
         }
@@ -82,6 +86,9 @@ impl Display for Slot {
 impl Display for Launch {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} | ", self.label)?;
+        if !self.guards.is_empty() {
+            write!(f, "if {:?} ", self.guards)?;
+        }
         match &self.op {
             LaunchOp::Tile { kernel, bindings } => {
                 write!(f, "tile {kernel}")?;

@@ -32,8 +32,15 @@ impl Plan {
         for (index, kernel) in self.kernels.iter().enumerate() {
             kernel.check().map_err(|reason| format!("kernel {index}: {reason}"))?;
         }
+        for (index, guard) in self.guards.iter().enumerate() {
+            let counter = self.inputs.get(guard.input);
+            let counts = counter.is_some_and(|io| io.dtype == DType::I32 && io.dims.is_empty());
+            ensure(counts && guard.period > 0, || format!("guard {index}: no counter, or no period"))?;
+        }
         for launch in &self.launches {
             let label = &launch.label;
+            let known = launch.guards.iter().all(|guard| *guard < self.guards.len());
+            ensure(known, || format!("{label}: no such guard"))?;
             match &launch.op {
                 LaunchOp::Tile { kernel, bindings } => {
                     let kernel =

@@ -7,9 +7,10 @@ mod tile;
 use std::collections::HashMap;
 
 use graph::{Graph, NodeId, Op};
-use plan::{DeviceCaps, IoSlot, Launch, LaunchOp, ScatterAdd, Slot, TileKernel};
+use plan::{DeviceCaps, Guard, IoSlot, Launch, LaunchOp, ScatterAdd, Slot, TileKernel};
 
 use crate::analysis::{Analysis, Kind, Source};
+use crate::guard::Condition;
 use crate::{Cluster, Module};
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
@@ -46,6 +47,13 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
             Op::Write => plan.writes.push(graph.states[node.ints[0] as usize].name.clone()),
             _ => {}
         }
+    }
+    for condition in &analysis.guards.conditions {
+        let name = &graph.inputs[graph.node(condition.input).ints[0] as usize].name;
+        let input = plan.inputs.iter().position(|io| io.name == *name);
+        let input = input.ok_or_else(|| format!("no input {name} for a guard"))?;
+        let Condition { shift, period, offset, .. } = *condition;
+        plan.guards.push(Guard { input, shift, period, offset });
     }
     plan.kernels = kernels;
     plan.launches = launches;
@@ -97,7 +105,9 @@ impl Lowerer<'_> {
                 LaunchOp::Tile { kernel: index, bindings }
             }
         };
-        Ok(Launch { label: self.label(cluster), op })
+        let set = self.analysis.guards.of(first);
+        let guards = (0..u64::BITS as usize).filter(|guard| set >> guard & 1 == 1).collect();
+        Ok(Launch { label: self.label(cluster), op, guards })
     }
 
     fn at(&self, id: NodeId) -> Result<(Slot, Vec<usize>), String> {
