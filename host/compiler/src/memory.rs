@@ -16,18 +16,25 @@ use crate::schedule::buffers;
 /// Buffers start at multiples of this: what WebGPU asks of a binding, and a whole number of cache lines.
 const ALIGNMENT: usize = 256;
 
+/// Largest input of the block at the start of the arena.
+const SMALL_INPUT: usize = 4096;
+
 #[derive(Clone, Copy, Debug)]
 struct Life {
     owner: NodeId,
     bytes: usize,
     first: usize,
     last: usize,
+    /// Lies in the block of small inputs.
+    in_block: bool,
 }
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     let analysis = Analysis::new(&module.graph);
     let lives = lives(module, &analysis);
     let mut slots = place(&lives);
+    let in_block = lives.iter().filter(|life| life.in_block);
+    module.plan.block_bytes = in_block.map(|life| life.bytes.next_multiple_of(ALIGNMENT)).sum();
     module.plan.arena_bytes =
         slots.values().map(|slot| slot.offset + slot.bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
     module.plan.live_bytes = live_bytes(&lives, module.order.len());
@@ -49,7 +56,8 @@ fn lives(module: &Module, analysis: &Analysis) -> Vec<Life> {
     let mut lives: BTreeMap<NodeId, Life> = BTreeMap::new();
     let mut touch = |owner: NodeId, at: usize| {
         let bytes = graph.ty(owner).elements() * DType::BYTES;
-        let life = lives.entry(owner).or_insert(Life { owner, bytes, first: at, last: at });
+        let in_block = graph.node(owner).op == Op::Input && bytes <= SMALL_INPUT;
+        let life = lives.entry(owner).or_insert(Life { owner, bytes, first: at, last: at, in_block });
         (life.first, life.last) = (life.first.min(at), life.last.max(at));
     };
     for (at, index) in module.order.iter().enumerate() {
@@ -73,7 +81,10 @@ fn lives(module: &Module, analysis: &Analysis) -> Vec<Life> {
 
 fn place(lives: &[Life]) -> HashMap<NodeId, Slot> {
     let mut by_size: Vec<&Life> = lives.iter().collect();
-    by_size.sort_by_key(|life| (std::cmp::Reverse(life.bytes), life.owner));
+    by_size.sort_by_key(|life| match life.in_block {
+        true => (false, std::cmp::Reverse(0), life.owner),
+        false => (true, std::cmp::Reverse(life.bytes), life.owner),
+    });
     let mut placed: Vec<(Life, usize)> = Vec::new();
     for life in by_size {
         let mut busy: Vec<(usize, usize)> = placed
@@ -109,7 +120,8 @@ mod tests {
 
     #[test]
     fn buffers_alive_together_never_overlap_and_the_dead_are_reused() {
-        let life = |owner, bytes, first, last| Life { owner: NodeId(owner), bytes, first, last };
+        let life =
+            |owner, bytes, first, last| Life { owner: NodeId(owner), bytes, first, last, in_block: false };
         let lives = [life(0, 1000, 0, 2), life(1, 500, 1, 3), life(2, 900, 3, 4), life(3, 100, 0, 4)];
         let slots = place(&lives);
         for a in &lives {
@@ -120,5 +132,13 @@ mod tests {
         }
         assert_eq!(slots[&NodeId(2)].offset, slots[&NodeId(0)].offset);
         assert_eq!(live_bytes(&lives, 5), 1600);
+    }
+
+    #[test]
+    fn small_inputs_stand_first_and_in_order() {
+        let life = |owner, bytes, in_block| Life { owner: NodeId(owner), bytes, first: 0, last: 9, in_block };
+        let slots = place(&[life(0, 4, true), life(1, 9000, false), life(2, 64, true), life(3, 8, true)]);
+        let offsets = [0, 2, 3, 1].map(|owner| slots[&NodeId(owner)].offset);
+        assert_eq!(offsets, [0, 256, 512, 768]);
     }
 }

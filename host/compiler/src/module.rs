@@ -47,6 +47,7 @@ impl Module {
             kernels: Vec::new(),
             launches: Vec::new(),
             arena_bytes: 0,
+            block_bytes: 0,
             live_bytes: 0,
             reads: Vec::new(),
             writes: Vec::new(),

@@ -55,7 +55,7 @@ pub fn parse(text: &str) -> Result<Graph, String> {
 const MAX_DEPTH: usize = 64;
 
 /// Lines up to the end, or to the brace that closes a body at `depth`.
-fn parse_block<'t>(lines: &mut dyn Iterator<Item = (usize, &'t str)>, depth: usize) -> Result<Graph, String> {
+fn parse_block(lines: &mut dyn Iterator<Item = (usize, &str)>, depth: usize) -> Result<Graph, String> {
     let mut graph = Graph::default();
     while let Some((number, line)) = lines.next() {
         let at = |reason: String| format!("line {}: {reason}: {line}", number + 1);

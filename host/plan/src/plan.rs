@@ -18,6 +18,8 @@ pub struct Plan {
     pub launches: Vec<Launch>,
     /// Bytes of the arena this plan needs.
     pub arena_bytes: usize,
+    /// The first bytes of the arena hold the small inputs, in order, so that one copy fills them all.
+    pub block_bytes: usize,
     /// The largest sum of live buffers over the launches: no planner can go below it.
     pub live_bytes: usize,
     /// Names of the States it reads and of those it writes.

@@ -17,7 +17,11 @@ impl Display for PlanSet {
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plan {} arena {} bytes, live {} bytes", self.name, self.arena_bytes, self.live_bytes)?;
+        let Plan { name, arena_bytes, live_bytes, block_bytes, .. } = self;
+        writeln!(
+            f,
+            "plan {name} arena {arena_bytes} bytes, live {live_bytes} bytes, block {block_bytes} bytes"
+        )?;
         for (kind, list) in [("input", &self.inputs), ("output", &self.outputs)] {
             for io in list {
                 writeln!(f, "  {kind} {} {}{:?} at {}", io.name, io.dtype, io.dims, io.slot)?;

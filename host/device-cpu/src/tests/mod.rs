@@ -64,6 +64,7 @@ pub fn single(
         kernels,
         guards: Vec::new(),
         launches: vec![Launch { label: "it".into(), op: op(&slots), guards: Vec::new() }],
+        block_bytes: 0,
         arena_bytes: offset,
         live_bytes: offset,
         reads: Vec::new(),
