@@ -1,5 +1,7 @@
 //! Random graphs, correct by construction: each step draws an op and operands that fit.
 
+mod regions;
+
 use data::Stream;
 use graph::{DType, Graph, NodeId, Op, Ty, grad};
 
@@ -11,7 +13,8 @@ pub fn random_graph(seed: u64) -> Graph {
 /// As `random_graph`, but each choice takes a byte while there are any: for a fuzzer, which sees what a byte changes.
 pub fn chosen_graph(choices: &[u8], seed: u64) -> Graph {
     let stream = Stream::new(seed, "graph", 0);
-    let mut maker = Maker { choices, stream, graph: Graph::default(), values: Vec::new() };
+    let graph = Graph::default();
+    let mut maker = Maker { choices, stream, graph, values: Vec::new(), steps: Vec::new(), depth: 0 };
     let count = 2 + maker.below(2);
     for index in 0..count {
         let dims = maker.dims();
@@ -30,6 +33,10 @@ struct Maker<'c> {
     graph: Graph,
     /// f32 values so far.
     values: Vec<NodeId>,
+    /// Indices of the steps of the Scans that are open.
+    steps: Vec<NodeId>,
+    /// Regions that are open.
+    depth: usize,
 }
 
 impl Maker<'_> {
@@ -70,7 +77,7 @@ impl Maker<'_> {
         let dims = self.graph.dims(x).to_vec();
         let rank = dims.len();
         let axis = self.below(rank as u64) as usize;
-        let new = match self.below(22) {
+        let new = match self.below(24) {
             0 | 1 => {
                 let ops = [Op::Neg, Op::Tanh, Op::Sin, Op::Cos, Op::Erf, Op::Copy];
                 let op = ops[self.below(6) as usize];
@@ -169,6 +176,8 @@ impl Maker<'_> {
             }
             19 => self.place(),
             20 => self.running_sum(x, &dims, axis),
+            21 => self.looped(x, &dims),
+            22 => self.sometimes(x, &dims),
             _ => {
                 let mut inner = dims.clone();
                 inner[axis] = 1 + self.below(dims[axis] as u64) as usize;
@@ -340,6 +349,6 @@ impl Maker<'_> {
             self.graph.write(state, moved);
         }
         assert!(self.graph.errors.is_empty(), "seed {seed}: {}", self.graph.errors[0]);
-        self.graph
+        graph::compact(&self.graph)
     }
 }
