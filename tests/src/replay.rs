@@ -142,7 +142,7 @@ pub fn interpreted(graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
 
 /// As `interpreted`, with every f32 value rounded to f32: by how much rounding alone can move the results.
 pub fn rounded(graph: &Graph, seed: u64) -> Vec<Vec<f64>> {
-    let graph = graph::expand(graph);
+    let graph = compiler::straight(graph, &Cpu::caps()).unwrap_or_else(|error| panic!("{error}"));
     let (inputs, mut states) = inputs(&graph, seed);
     let mut outputs: Vec<Vec<f64>> = vec![Vec::new(); graph.outputs.len()];
     let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());

@@ -41,8 +41,10 @@ pub struct Pass {
     pub name: &'static str,
     /// Without it the plan is slower or larger but computes the same.
     pub optional: bool,
-    run: fn(&mut Module, &DeviceCaps) -> Result<(), String>,
+    run: Run,
 }
+
+type Run = fn(&mut Module, &DeviceCaps) -> Result<(), String>;
 
 /// The compiler, read top to bottom.
 pub const PASSES: &[Pass] = &[
@@ -107,6 +109,19 @@ pub fn compile(
         dump(&mut options, &format!("{:02}-{}", index + 1, pass.name), &module);
     }
     Ok(module.plan)
+}
+
+/// The graph as straight code in the ops that kernels know: no composite, region or other op is left that a pass says
+/// in simpler ones. What the interpreter and a device can be compared on, node by node.
+pub fn straight(graph: &Graph, caps: &DeviceCaps) -> Result<Graph, CompileError> {
+    graph::verify(graph)?;
+    let mut module = Module::new("straight", graph.clone(), StateLayout::default());
+    for (pass, run) in [("select", select::run as Run), ("unroll", unroll::run), ("legalize", legalize::run)]
+    {
+        let failed = |reason| CompileError::Pass { plan: "straight".into(), pass, reason };
+        run(&mut module, caps).map_err(failed)?;
+    }
+    Ok(module.graph)
 }
 
 fn dump(options: &mut Options<'_>, stage: &str, module: &Module) {

@@ -21,13 +21,23 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     let mut unroller = Unroller::default();
     let mut flat =
         rewrite_regions(source, |graph, node, inputs| unroller.node(graph, source, node, inputs, 0));
+    if let Some(scope) = unroller.too_large {
+        return Err(format!(
+            "a Scan in {scope} would make more than {MAX_NODES} operations of its steps; let a step take a larger chunk"
+        ));
+    }
     flat.bodies.clear();
     module.graph = flat;
     Ok(())
 }
 
+/// Most nodes of a plan's graph. Compilation takes some microseconds for each.
+const MAX_NODES: usize = 4_000_000;
+
 #[derive(Default)]
 struct Unroller {
+    /// Scope of the Scan that went over the limit.
+    too_large: Option<String>,
     /// Scans under `recompute`, as they were unrolled.
     forwards: Vec<Forward>,
     /// By stacked residual: its Scan in `forwards`, and its index among the outputs of the body.
@@ -123,6 +133,10 @@ impl Unroller {
         self.clones += 1;
         let again = self.clones;
         for index in steps(&shape) {
+            if graph.nodes.len() > MAX_NODES {
+                self.too_large.get_or_insert_with(|| graph.current_scope().to_string());
+                break;
+            }
             let mut arguments = vec![graph.constant(index as f64, DType::I32, &[])];
             arguments.extend(consts);
             arguments.extend(&carries);

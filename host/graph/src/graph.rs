@@ -211,8 +211,11 @@ impl Graph {
             return;
         }
         let ty = self.ty(value).clone();
+        let known = self.outputs.len();
         let index = declare(&mut self.outputs, name, &ty);
-        self.emit(Op::Output, &[value], &[index], &[]);
+        if self.emit(Op::Output, &[value], &[index], &[]) == NodeId::POISON {
+            self.outputs.truncate(known);
+        }
     }
 
     /// One value in every element of `dims`.

@@ -185,6 +185,11 @@ impl Graph {
         (0..results.len()).map(|k| self.emit(Op::Result, &[node], &[k as i64], &[])).collect()
     }
 
+    /// Whether a region was opened, so that nodes may be left behind that no root needs.
+    pub fn had_regions(&self) -> bool {
+        self.regions.count > 0
+    }
+
     /// Whether a region is open.
     pub fn has_open_region(&self) -> bool {
         !self.regions.open.is_empty()

@@ -72,10 +72,10 @@ pub fn rewrite_regions(
     result
 }
 
-/// The graph without dead nodes: what a trace leaves when its regions are closed. A graph without regions stays as it
-/// is.
+/// The graph without dead nodes: what a trace leaves when its regions are closed. A graph in which none was opened
+/// stays as it is.
 pub fn compact(graph: &Graph) -> Graph {
-    if graph.bodies.is_empty() {
+    if !graph.had_regions() {
         return graph.clone();
     }
     rewrite(graph, |graph, node, inputs| graph.emit(node.op, inputs, &node.ints, &node.floats))

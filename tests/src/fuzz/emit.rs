@@ -1,6 +1,6 @@
 //! A hostile plugin: emits with any op, any operands and any attributes.
 
-use graph::{Class, DType, Graph, NodeId, Op, Ty, grad};
+use graph::{Class, DType, Graph, NodeId, Op, ScanOptions, Ty, grad};
 
 use super::bytes::Bytes;
 use super::{AFFORDABLE, elements, reads_back};
@@ -37,10 +37,38 @@ pub fn emit(bytes: &[u8]) {
             }
             8 => graph.push_scope(["attention", "a b", "@", "", "\r\n", "\\u{a}"][bytes.below(6)]),
             9 => graph.pop_scope(),
+            10..14 => open(&mut graph, &mut bytes),
+            14..18 => close(&mut graph, &mut bytes),
             _ => one(&mut graph, &mut bytes),
         }
     }
     finish(graph, &mut bytes);
+}
+
+/// Begins a loop or a condition over any values.
+fn open(graph: &mut Graph, bytes: &mut Bytes<'_>) {
+    let operands = |graph: &Graph, bytes: &mut Bytes<'_>| -> Vec<NodeId> {
+        bytes.list(3, |bytes| existing(graph, bytes)).into_iter().flatten().collect()
+    };
+    let (first, second) = (operands(graph, bytes), operands(graph, bytes));
+    if bytes.byte() < 160 {
+        let fitting = second.first().and_then(|x| graph.dims(*x).first().copied());
+        let length = fitting.unwrap_or_else(|| [1, 3, 0, 1 << 17, usize::MAX][bytes.below(5)]);
+        let options = ScanOptions { reverse: bytes.below(2) == 1, recompute: bytes.below(2) == 1 };
+        graph.open_scan(length, &first, &second, options);
+    } else if let Some(counter) = first.first() {
+        graph.open_when(*counter, bytes.below(4), bytes.below(4), &second);
+    }
+}
+
+/// Ends the innermost region with any values.
+fn close(graph: &mut Graph, bytes: &mut Bytes<'_>) {
+    let before = graph.errors.len();
+    let results: Vec<NodeId> = bytes.list(4, |bytes| existing(graph, bytes)).into_iter().flatten().collect();
+    let given = graph.close_region(&results);
+    assert_eq!(given.len(), results.len());
+    let poisoned = given.contains(&NodeId::POISON);
+    assert!(!poisoned || graph.errors.len() >= before, "a region failed in silence");
 }
 
 fn extents(bytes: &mut Bytes<'_>) -> Vec<usize> {
@@ -153,10 +181,14 @@ fn gradient(graph: &mut Graph, bytes: &mut Bytes<'_>) {
 }
 
 fn finish(mut graph: Graph, bytes: &mut Bytes<'_>) {
+    while graph.has_open_region() {
+        graph.close_region(&[]);
+    }
     let results: Vec<NodeId> = (0..3).filter_map(|_| existing(&graph, bytes)).collect();
     for (index, id) in results.into_iter().enumerate() {
         graph.output(&format!("y{index}"), id);
     }
+    let graph = graph::compact(&graph);
     let valid = graph::verify(&graph);
     assert!(valid.is_ok(), "{}\n{graph}", valid.unwrap_err());
     reads_back(&graph);

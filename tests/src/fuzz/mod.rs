@@ -12,14 +12,27 @@ pub use emit::emit;
 pub use parse::parse;
 pub use passes::passes;
 
-use graph::Graph;
+use graph::{Graph, Op};
 
 /// Elements that a graph may have in all of its nodes together and still be run.
 const AFFORDABLE: usize = 200_000;
 
 /// Elements of all live nodes, composites taken apart.
 fn elements(graph: &Graph) -> usize {
-    graph::expand(graph).nodes.iter().fold(0, |sum: usize, node| sum.saturating_add(node.ty.elements()))
+    fn of(graph: &Graph) -> usize {
+        graph.nodes.iter().fold(0, |sum: usize, node| {
+            let steps = match node.op {
+                Op::Scan => node.scan_shape().length,
+                _ => 1,
+            };
+            let inside = match node.op {
+                Op::Scan | Op::When => of(&graph.bodies[node.ints[0] as usize]).saturating_mul(steps),
+                _ => 0,
+            };
+            sum.saturating_add(node.ty.elements()).saturating_add(inside)
+        })
+    }
+    of(&graph::expand(graph))
 }
 
 /// The text says all of a graph: what is read back prints the same.

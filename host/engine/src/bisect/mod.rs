@@ -97,7 +97,7 @@ impl Launch {
         let states = program.graph.states.iter().map(|decl| machine.read_state(&decl.name));
         let given = Given {
             plan: self.plan,
-            graph: &graph::expand(&program.graph),
+            graph: &compiler::straight(&program.graph, &device_cpu::Cpu::caps())?,
             states: states.collect::<Result<_, _>>()?,
             feed: &|name| feed(name, &self.batch, &programs.scalars, self.lr, self.step),
             load: &|graph| {

@@ -53,6 +53,12 @@ fn result(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]
     if inputs.len() < row.arity.0 || inputs.len() > row.arity.1 {
         return Err(fault(format!("takes {:?} operands, got {}", row.arity, inputs.len())));
     }
+    if let Some(several) = inputs.iter().find(|id| op != Op::Result && *graph.ty(**id) == region::unit()) {
+        return Err(hinted(
+            format!("reads {}, which has several results", graph.describe(*several)),
+            "take one of them with Result",
+        ));
+    }
     let ty = |index: usize| graph.ty(inputs[index]);
     let name = |index: usize| graph.describe(inputs[index]);
     match row.class {

@@ -6,6 +6,9 @@ use super::{Fault, fault, hinted, need_dtype, rank_limit};
 use crate::attributes::{ScanShape, WhenShape};
 use crate::{Graph, NodeId, Ty};
 
+/// Most steps of a Scan: plans hold every step.
+const MAX_STEPS: usize = 1 << 16;
+
 /// Type of a node that has several results, or none: it is only read through `Result`.
 pub fn unit() -> Ty {
     Ty::new(DType::Bool, &[0])
@@ -17,8 +20,11 @@ pub fn scan(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault>
     let taken = shape.carries.checked_add(shape.xs).filter(|taken| *taken <= inputs.len());
     let consts = taken.map(|taken| inputs.len() - taken);
     let consts = consts.ok_or_else(|| fault(format!("has {} operands, too few", inputs.len())))?;
-    if shape.length == 0 {
-        return Err(fault("runs 0 times".into()));
+    if shape.length == 0 || shape.length > MAX_STEPS {
+        return Err(hinted(
+            format!("runs {} times", shape.length),
+            "a Scan has 1 to 65536 steps; let a step take a chunk of several tokens",
+        ));
     }
     let mut wanted = vec![Ty::scalar(DType::I32)];
     wanted.extend(inputs[..consts + shape.carries].iter().map(|id| graph.ty(*id).clone()));
