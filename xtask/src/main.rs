@@ -65,6 +65,9 @@ enum Task {
         /// Only on this device [default: both]
         #[arg(long, value_name = "DEVICE", value_parser = ["interpreter", "cpu"])]
         device: Option<String>,
+        /// A line for each case that nothing computes yet, too
+        #[arg(long)]
+        verbose: bool,
     },
 }
 
@@ -93,7 +96,9 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Check => check::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
-        Task::Golden { dir, device } => golden::command(&workspace, &dir, device.as_deref()),
+        Task::Golden { dir, device, verbose } => {
+            golden::command(&workspace, &dir, device.as_deref(), verbose)
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use std::path::Path;
 use engine::plugins::Registry;
 use graph::Graph;
 
-pub use report::{Line, Report, Verdict};
+pub use report::{Line, Report, Verdict, heading};
 
 use crate::replay::Replay;
 use families::Family;
