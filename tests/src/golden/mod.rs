@@ -139,7 +139,7 @@ fn compute(family: Family, case: &Case, device: Device, plugins: &Registry) -> R
 }
 
 /// Compares every tensor that has a value; those without one are named.
-fn judge(case: &Case, values: &Values, tolerance: f64) -> Verdict {
+fn judge(case: &Case, values: &[(String, Value)], tolerance: f64) -> Verdict {
     let mut worst = Measure { error: 0.0, tolerance, missing: Vec::new() };
     let mut place = None;
     let mut compared = 0;
@@ -219,6 +219,22 @@ mod tests {
         assert_eq!(difference(f64::INFINITY, 0.0, false), f64::INFINITY);
         assert_eq!(difference(4294967295.0, 4294967294.0, true), f64::INFINITY);
         assert_eq!(difference(7.0, 7.0, true), 0.0);
+    }
+
+    #[test]
+    fn every_way_to_a_result_is_compared() {
+        let wanted = file::Golden { role: Role::Output, integer: false, dims: vec![1], data: vec![1.0] };
+        let case = Case {
+            scalars: serde_json::Map::new(),
+            tolerance_f64: 1e-10,
+            tolerance_f32: 1e-5,
+            tensors: [("y".to_string(), wanted)].into(),
+        };
+        let way = |value| ("y".to_string(), Value { dims: vec![1], data: vec![value] });
+        assert!(matches!(judge(&case, &[way(1.0), way(1.0)], 1e-10), Verdict::Pass(_)));
+        assert!(matches!(judge(&case, &[way(1.0), way(3.0)], 1e-10), Verdict::Fail(_)));
+        assert!(matches!(judge(&case, &[way(3.0), way(1.0)], 1e-10), Verdict::Fail(_)));
+        assert!(matches!(judge(&case, &[], 1e-10), Verdict::Fail(_)));
     }
 
     #[test]
