@@ -1,10 +1,11 @@
 //! Golden values, where they lie beside the repository; and that the comparison itself misses nothing.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
 use engine::plugins::Registry;
-use host_tests::golden::{Device, Report, Verdict, run};
+use host_tests::golden::{Device, Line, Report, Verdict, run};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 /// Written past the test harness, which shows only what failing tests print.
@@ -18,6 +19,21 @@ fn compare(folder: &Path) -> Report {
     run(folder, &Device::ALL, &plugins, |_| {})
 }
 
+/// Optimizers that have no plugin yet.
+const MISSING_OPTIMIZERS: [&str; 9] =
+    ["adafactor", "lion", "muon", "newton_schulz", "normuon", "schedule_free", "sgd", "shampoo", "soap"];
+
+/// Base cases of anything else.
+const BASE_CASES: usize = 57;
+
+/// What fails for a reason that is known: case, device, and the tensor with the largest error.
+///
+/// Gates down to 1e-5 leave logarithms whose running sum over a chunk reaches some hundreds, where f32 steps by 3e-5. The
+/// chunk form takes differences of these sums, and its derivative takes differences of sums of cotangents: what is
+/// small in them is lost, and the derivative of the logarithm enlarges it by 1e5. The f64 interpreter meets the values.
+const KNOWN_FAILURES: [(&str, Device, &str); 1] =
+    [("gated_delta_rule_strong_decay", Device::Cpu, "fail: grad_alpha[")];
+
 #[test]
 fn golden_values_of_the_project_are_met() {
     let folder = host_tests::root().with_file_name("shared").join("golden");
@@ -25,15 +41,32 @@ fn golden_values_of_the_project_are_met() {
         return tell(&format!("golden values skipped: there is no {}", folder.display()));
     }
     let report = compare(&folder);
-    let of = |is: fn(&Verdict) -> bool| report.lines.iter().filter(move |line| is(&line.verdict));
-    let mut unsupported: Vec<&str> =
-        of(|verdict| matches!(verdict, Verdict::Unsupported(_))).map(|line| line.case.as_str()).collect();
-    unsupported.dedup();
-    tell(&format!("{report}; not supported yet: {}", unsupported.join(", ")));
-    let failed: Vec<String> =
-        of(|verdict| matches!(verdict, Verdict::Fail(_))).map(|l| l.to_string()).collect();
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-    assert!(report.passed() > 0, "nothing was compared");
+    tell(&format!("{report}\n{}", report.reasons().join("\n")));
+    let is_known = |line: &Line, known: &(&str, Device, &str)| {
+        line.case == known.0 && line.device == Some(known.1) && line.to_string().contains(known.2)
+    };
+    let failures: Vec<&Line> = report.failures().collect();
+    let new = failures.iter().filter(|line| !KNOWN_FAILURES.iter().any(|known| is_known(line, known)));
+    let new: Vec<String> = new.map(ToString::to_string).collect();
+    assert!(new.is_empty(), "{}", new.join("\n"));
+    for known in &KNOWN_FAILURES {
+        let still = failures.iter().any(|line| is_known(line, known));
+        assert!(still, "{} meets its values now: take it out of the known failures", known.0);
+    }
+
+    let is_missing = |case: &str| MISSING_OPTIMIZERS.iter().any(|optimizer| case.starts_with(optimizer));
+    let base: BTreeSet<&str> = report.lines.iter().map(|line| line.case.as_str()).collect();
+    let base = base.into_iter().filter(|case| !case.starts_with("nested-") && !is_missing(case));
+    let base: Vec<&str> = base.collect();
+    assert!(base.len() >= BASE_CASES, "only {} base cases: {base:?}", base.len());
+    for device in Device::ALL {
+        let runs = |case: &&str| {
+            let mut lines = report.lines.iter().filter(|line| line.case == **case);
+            lines.any(|l| l.device == Some(device) && !matches!(l.verdict, Verdict::Unsupported(_)))
+        };
+        let left_out: Vec<&str> = base.iter().copied().filter(|case| !runs(case)).collect();
+        assert!(left_out.is_empty(), "not run on {}: {left_out:?}", device.name());
+    }
 }
 
 /// Writes a case: (name, role, extents, elements) of each tensor.
@@ -95,6 +128,11 @@ fn a_wrong_value_is_found_and_named() {
     ends("sigmoid_worse", "cpu", &["fail: y[0, 0]", "inf"]);
     ends("unheard_of", " - ", &["unsupported (no runner for this family)"]);
     assert_eq!((lines.len(), report.passed(), report.failed(), report.unsupported()), (8, 3, 4, 1));
+    assert_eq!(
+        report.to_string(),
+        "golden values: interpreter 1 passed, 2 failed; cpu 2 passed, 1 failed; 1 could not be read; 1 not supported"
+    );
+    assert_eq!(report.reasons(), ["   1 no runner for this family: unheard_of"]);
 }
 
 #[test]

@@ -68,6 +68,9 @@ enum Task {
         /// Only on this device [default: both]
         #[arg(long, value_name = "DEVICE", value_parser = ["interpreter", "cpu"])]
         device: Option<String>,
+        /// A line for each case that nothing computes yet, too
+        #[arg(long)]
+        verbose: bool,
     },
 }
 
@@ -97,7 +100,9 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Docs => reference::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
-        Task::Golden { dir, device } => golden::command(&workspace, &dir, device.as_deref()),
+        Task::Golden { dir, device, verbose } => {
+            golden::command(&workspace, &dir, device.as_deref(), verbose)
+        }
     }
 }
 

@@ -18,8 +18,7 @@ pub fn gelu_erf<'c>(given: &Given<'c>) -> Outputs<'c> {
 }
 
 pub fn gelu_tanh<'c>(given: &Given<'c>) -> Outputs<'c> {
-    let slope = (2.0 / std::f64::consts::PI).sqrt();
-    function(given, |x| x * 0.5 * (((x + x * x * x * 0.044715) * slope).tanh() + 1.0))
+    function(given, Tensor::gelu_tanh)
 }
 
 pub fn silu<'c>(given: &Given<'c>) -> Outputs<'c> {
@@ -30,23 +29,15 @@ pub fn sigmoid<'c>(given: &Given<'c>) -> Outputs<'c> {
     function(given, Tensor::sigmoid)
 }
 
-/// log(e^0 + e^x), shifted by the larger exponent.
 pub fn softplus<'c>(given: &Given<'c>) -> Outputs<'c> {
-    function(given, |x| {
-        let peak = x.relu().stop_grad();
-        peak + ((-peak).exp() + (x - peak).exp()).ln()
-    })
+    function(given, Tensor::softplus)
 }
 
-/// Both derivatives are 0 at 0, which the square of `relu` would miss: a maximum shares its derivative at a tie.
 pub fn relu_squared<'c>(given: &Given<'c>) -> Outputs<'c> {
-    function(given, |x| {
-        let zeros = given.cx.constant(0.0, x.dtype(), &x.dims());
-        zeros.less(x).select(x.square(), zeros)
-    })
+    function(given, Tensor::relu_squared)
 }
 
 pub fn softcap<'c>(given: &Given<'c>) -> Outputs<'c> {
     let cap = given.number("c");
-    function(given, |x| (x * (1.0 / cap)).tanh() * cap)
+    function(given, |x| x.softcap(cap))
 }

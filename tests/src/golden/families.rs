@@ -1,7 +1,7 @@
 //! Which runner a case gets: the first row whose pattern fits its name. `*` at the end fits any rest.
 
 use super::trace::Build;
-use super::{attention, clip, elementwise, layer, loss, norm, second_order};
+use super::{attention, clip, elementwise, layer, loss, norm, random, recurrence, second_order};
 
 /// How the cases of a family are computed.
 #[derive(Clone, Copy)]
@@ -35,13 +35,24 @@ const FAMILIES: &[(&str, Family)] = &[
     ("embedding*", Traced(layer::embedding)),
     ("cross_entropy*", Traced(loss::cross_entropy)),
     ("linear_cross_entropy*", Traced(loss::linear_cross_entropy)),
-    ("attention_causal*", Traced(attention::causal)),
+    ("causal_conv1d*", Traced(layer::causal_conv)),
+    ("cumsum*", Traced(layer::running_sums)),
+    ("attention_causal*", Traced(attention::masked)),
+    ("attention_sliding_window*", Traced(attention::masked)),
+    ("attention_prefix*", Traced(attention::masked)),
+    ("attention_past*", Traced(attention::after_a_past)),
+    ("attention_decode*", Traced(attention::after_a_past)),
     ("attention_qk_l2norm_temperature*", Traced(attention::unit_with_temperature)),
     ("attention_qk_rmsnorm*", Traced(attention::rms_normed)),
+    ("delta_rule*", Traced(recurrence::delta_rule)),
+    ("gated_delta_rule*", Traced(recurrence::delta_rule)),
+    ("linear_attention*", Traced(recurrence::linear_attention)),
     ("hvp_mlp*", Traced(second_order::hvp_mlp)),
     ("hvp_attention*", Traced(second_order::hvp_attention)),
+    ("hvp_gated_delta_rule*", Traced(second_order::hvp_gated_delta_rule)),
     ("gradient_norm_penalty*", Traced(second_order::gradient_norm_penalty)),
     ("gradient_through_inner_steps*", Traced(second_order::through_inner_steps)),
+    ("threefry2x32*", Traced(random::threefry)),
     ("clip_global_norm*", Traced(clip::global_norm)),
     ("schedules*", Schedule),
     ("adamw*", Optimizer("adamw")),

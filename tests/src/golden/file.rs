@@ -36,7 +36,8 @@ pub struct Case {
     pub tensors: BTreeMap<String, Golden>,
 }
 
-/// Names of all cases of a folder, sorted. Half a case is named too, and fails when it is read.
+/// Names of all cases of a folder, sorted, base cases before those of nested learning, which build on them. Half a case
+/// is named too, and fails when it is read.
 pub fn names(folder: &Path) -> Result<Vec<String>, String> {
     let entries = std::fs::read_dir(folder).map_err(|error| error.to_string())?;
     let mut names = BTreeSet::new();
@@ -50,7 +51,9 @@ pub fn names(folder: &Path) -> Result<Vec<String>, String> {
     if names.is_empty() {
         return Err("holds no case".into());
     }
-    Ok(names.into_iter().collect())
+    let (nested, base): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| name.starts_with("nested-"));
+    Ok([base, nested].concat())
 }
 
 /// Reads a case; an error names the file and what is wrong with it.
@@ -141,5 +144,7 @@ mod tests {
             "tensors": {"y": {"role": "output", "dtype": "f64", "shape": []}}}"#;
         assert!(reason(missing).starts_with("x.json: y: "));
         assert_eq!(names(folder.path()), Ok(vec!["x".into()]));
+        std::fs::write(folder.path().join("nested-a.json"), "{}").expect("the folder is writable");
+        assert_eq!(names(folder.path()), Ok(vec!["x".into(), "nested-a".into()]));
     }
 }

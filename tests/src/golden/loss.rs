@@ -1,21 +1,15 @@
 //! Cross-entropies: the mean over targets that are not ignored.
 
-use plugin_api::{DType, Op, Tensor};
+use plugin_api::{DType, Tensor};
 
-use super::norm::log_sum_exp_last;
 use super::trace::{Given, Outputs};
 
 /// From logits[N, V], with the z-loss of the case.
 pub fn cross_entropy<'c>(given: &Given<'c>) -> Outputs<'c> {
     given.fixed("label_smoothing", 0.0);
     let (logits, targets) = (given.x("logits"), given.x("targets"));
-    let (dims, rows) = (logits.dims(), targets.dim(0));
-    let ids: Vec<i64> =
-        [1, DType::I32 as i64].into_iter().chain(dims.iter().map(|dim| *dim as i64)).collect();
-    let is_target = given.cx.emit(Op::Iota, &[], &ids, &[]).equals(targets.reshape(&[rows, 1]));
-    let picked = is_target.select(logits, given.cx.constant(0.0, DType::F32, &dims));
-    let total = log_sum_exp_last(logits);
-    let losses = total - picked.sum(&[1]).reshape(&[rows]) + total.square() * given.number("z_weight");
+    let losses = given.cx.cross_entropy(logits, targets);
+    let losses = losses + logits.logsumexp().square() * given.number("z_weight");
     vec![("loss".into(), active_mean(given, losses, targets))]
 }
 
@@ -25,7 +19,8 @@ pub fn linear_cross_entropy<'c>(given: &Given<'c>) -> Outputs<'c> {
     vec![("loss".into(), active_mean(given, losses, targets))]
 }
 
-/// Sum of the losses whose target is not the ignored id, over their number or 1.
+/// Sum of the losses whose target is not the ignored id, over their number or 1. Any id may be the ignored one, while
+/// the losses themselves leave out only those outside the vocabulary.
 fn active_mean<'c>(given: &Given<'c>, losses: Tensor<'c>, targets: Tensor<'c>) -> Tensor<'c> {
     let constant = |value: f64| given.cx.constant(value, DType::F32, &targets.dims());
     let ignored = given.cx.constant(given.number("ignore_index"), DType::I32, &targets.dims());

@@ -1,5 +1,6 @@
-//! What a comparison tells: one line a case and device, and a last line that counts.
+//! What a comparison tells: one line a case and device, what was left out and why, and a last line that counts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::Device;
@@ -43,6 +44,9 @@ pub struct Report {
     pub lines: Vec<Line>,
 }
 
+/// How many cases are named for one reason to leave them out.
+const NAMED: usize = 3;
+
 impl Verdict {
     pub(super) fn broken(reason: String) -> Verdict {
         Verdict::Fail(Failure { reason, measure: None })
@@ -56,21 +60,57 @@ impl Line {
 }
 
 impl Report {
-    fn count(&self, is: impl Fn(&Verdict) -> bool) -> usize {
-        self.lines.iter().filter(|line| is(&line.verdict)).count()
-    }
-
     pub fn passed(&self) -> usize {
-        self.count(|verdict| matches!(verdict, Verdict::Pass(_)))
+        self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Pass(_))).count()
     }
 
     pub fn failed(&self) -> usize {
-        self.count(|verdict| matches!(verdict, Verdict::Fail(_)))
+        self.failures().count()
     }
 
-    pub fn unsupported(&self) -> usize {
-        self.count(|verdict| matches!(verdict, Verdict::Unsupported(_)))
+    pub fn failures(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| matches!(line.verdict, Verdict::Fail(_)))
     }
+
+    /// Cases that nothing computes yet.
+    pub fn unsupported(&self) -> usize {
+        self.left_out().into_values().map(|cases| cases.len()).sum()
+    }
+
+    /// One line for each reason to leave cases out, the most frequent first.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons: Vec<_> = self.left_out().into_iter().collect();
+        reasons.sort_by_key(|(_, cases)| std::cmp::Reverse(cases.len()));
+        let line = |(why, cases): (&str, Vec<&str>)| {
+            let more = if cases.len() > NAMED { ", ..." } else { "" };
+            format!("{:>4} {why}: {}{more}", cases.len(), cases[..cases.len().min(NAMED)].join(", "))
+        };
+        reasons.into_iter().map(line).collect()
+    }
+
+    /// Cases by the reason to leave them out, each once though every device says it.
+    fn left_out(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for line in &self.lines {
+            if let Verdict::Unsupported(why) = &line.verdict
+                && seen.insert(&line.case)
+            {
+                reasons.entry(why).or_default().push(&line.case);
+            }
+        }
+        reasons
+    }
+}
+
+/// What stands above the lines.
+pub fn heading() -> String {
+    columns("case", "device", "error", "allowed", "")
+}
+
+fn columns(case: &str, device: &str, error: &str, tolerance: &str, text: &str) -> String {
+    let line = format!("{case:<40} {device:<11} {error:>8} {tolerance:>8}  {text}");
+    line.trim_end().into()
 }
 
 impl fmt::Display for Line {
@@ -88,13 +128,29 @@ impl fmt::Display for Line {
             Some(measure) => (format!("{:.1e}", measure.error), format!("{:.1e}", measure.tolerance)),
             None => ("-".into(), "-".into()),
         };
-        write!(f, "{:<40} {device:<11} {error:>8} {tolerance:>8}  {text}", self.case)
+        f.write_str(&columns(&self.case, device, &error, &tolerance, &text))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (passed, failed, unsupported) = (self.passed(), self.failed(), self.unsupported());
-        write!(f, "golden values: {passed} passed, {failed} failed, {unsupported} unsupported")
+        write!(f, "golden values:")?;
+        for device in Device::ALL {
+            let count = |is: fn(&Verdict) -> bool| {
+                let own = self.lines.iter().filter(|line| line.device == Some(device));
+                own.filter(|line| is(&line.verdict)).count()
+            };
+            let passed = count(|verdict| matches!(verdict, Verdict::Pass(_)));
+            let failed = count(|verdict| matches!(verdict, Verdict::Fail(_)));
+            if passed + failed > 0 {
+                write!(f, " {} {passed} passed, {failed} failed;", device.name())?;
+            }
+        }
+        let unread = |line: &&Line| line.device.is_none() && matches!(line.verdict, Verdict::Fail(_));
+        match self.lines.iter().filter(unread).count() {
+            0 => {}
+            count => write!(f, " {count} could not be read;")?,
+        }
+        write!(f, " {} not supported", self.unsupported())
     }
 }

@@ -3,6 +3,7 @@
 use plugin_api::{Op, Tensor};
 
 use super::attention::attend;
+use super::recurrence;
 use super::trace::{Given, Outputs};
 
 /// Parameters of the two-layer network.
@@ -43,6 +44,13 @@ pub fn hvp_attention<'c>(given: &Given<'c>) -> Outputs<'c> {
     let [q, k, v] = names.map(|name| given.x(name));
     let miss = attend(given, q, k, v) - given.x("target");
     hessian_vector(given, miss.square().total() * 0.5, &names)
+}
+
+pub fn hvp_gated_delta_rule<'c>(given: &Given<'c>) -> Outputs<'c> {
+    let (o_bhtv, state_bhvk) = recurrence::delta_tokens(given).call(given.x("S0"));
+    let miss = o_bhtv - given.x("target");
+    let loss = (miss.square().total() + state_bhvk.square().total()) * 0.5;
+    hessian_vector(given, loss, &["q", "k", "v", "beta", "alpha", "S0"])
 }
 
 pub fn gradient_norm_penalty<'c>(given: &Given<'c>) -> Outputs<'c> {

@@ -9,10 +9,11 @@ use graph::interp;
 use graph::{DType, Graph, NodeId, Op, Ty};
 use plugin_api::{Builder, Cx, Init, Role, Tensor};
 
-use super::file::{Case, Golden};
+use super::file::{self, Case};
 use super::{Device, Stop, Value, Values};
 
-/// Named results of a family. It may give more than a case asks for.
+/// Named results of a family. It may give more than a case asks for, and a name twice where there are two ways to one
+/// result: both are compared, and gradients are those of the first.
 pub type Outputs<'c> = Vec<(String, Tensor<'c>)>;
 
 /// A family: from the inputs and scalars of a case to its outputs.
@@ -29,7 +30,13 @@ impl<'c> Given<'c> {
     /// A tensor of the case: f32, or i32 where it holds whole numbers.
     #[track_caller]
     pub fn x(&self, name: &str) -> Tensor<'c> {
-        self.cx.tensor(self.trace.input(name, Location::caller()))
+        self.cx.tensor(self.trace.input(name, DType::I32, Location::caller()))
+    }
+
+    /// A tensor of the case that holds words of 32 bits.
+    #[track_caller]
+    pub fn words(&self, name: &str) -> Tensor<'c> {
+        self.cx.tensor(self.trace.input(name, DType::U32, Location::caller()))
     }
 
     pub fn has(&self, name: &str) -> bool {
@@ -39,17 +46,28 @@ impl<'c> Given<'c> {
     /// A scalar of the case.
     #[track_caller]
     pub fn number(&self, key: &str) -> f64 {
-        let number = self.case.scalars.get(key).and_then(serde_json::Value::as_f64);
-        number.unwrap_or_else(|| {
+        self.optional(key).unwrap_or_else(|| {
             self.cx.fail(&format!("the case has no number {key:?}"));
             f64::NAN
         })
     }
 
+    /// A scalar that not every case of the family has.
+    pub fn optional(&self, key: &str) -> Option<f64> {
+        self.case.scalars.get(key).and_then(serde_json::Value::as_f64)
+    }
+
+    /// Whole numbers of the case; none where it has no such list.
+    pub fn list(&self, key: &str) -> Vec<usize> {
+        let numbers = self.case.scalars.get(key).and_then(serde_json::Value::as_array);
+        let numbers = numbers.into_iter().flatten().filter_map(serde_json::Value::as_u64);
+        numbers.filter_map(|number| usize::try_from(number).ok()).collect()
+    }
+
     /// A scalar that the façade or the engine fixes: another value in the case is an error. A case may leave it out.
     #[track_caller]
     pub fn fixed(&self, key: &str, value: f64) {
-        let said = self.case.scalars.get(key).and_then(serde_json::Value::as_f64).unwrap_or(value);
+        let said = self.optional(key).unwrap_or(value);
         if (said - value).abs() > 1e-12 * value.abs() {
             self.cx.fail(&format!("{key} is {said} in the case, and always {value} here"));
         }
@@ -63,7 +81,7 @@ impl<'c> Given<'c> {
 
 /// Traces a family and runs it.
 pub fn run(build: Build, case: &Case, device: Device) -> Result<Values, Stop> {
-    let graph = trace(build, case)?;
+    let (graph, names) = trace(build, case)?;
     let inputs: Vec<interp::Tensor> = graph
         .inputs
         .iter()
@@ -71,46 +89,53 @@ pub fn run(build: Build, case: &Case, device: Device) -> Result<Values, Stop> {
         .collect();
     let outputs = device.load(&graph)?.run(&inputs).map_err(Stop::Broken)?;
     let values = outputs.into_iter().map(|tensor| Value { dims: tensor.ty.dims, data: tensor.data });
-    Ok(graph.outputs.into_iter().map(|decl| decl.name).zip(values).collect())
+    Ok(names.into_iter().zip(values).collect())
 }
 
-/// A graph with an output for each tensor that the case wants.
-fn trace(build: Build, case: &Case) -> Result<Graph, Stop> {
+/// A graph with an output for each way to each tensor that the case wants, and the names of these tensors.
+fn trace(build: Build, case: &Case) -> Result<(Graph, Vec<String>), Stop> {
     let trace = Trace { case, graph: RefCell::default() };
     let cx = Cx::new(&trace);
     let given = Given { cx: &cx, case, trace: &trace };
     let outputs = build(&given);
-    let find = |name: &str| outputs.iter().find(|(known, _)| known == name).map(|(_, tensor)| *tensor);
+    let ways = |name: &str| -> Vec<Tensor<'_>> {
+        outputs.iter().filter(|(known, _)| known == name).map(|(_, tensor)| *tensor).collect()
+    };
 
     let mut results: Vec<(&str, Tensor<'_>)> = Vec::new();
     let (mut gradients, mut wrt) = (Vec::new(), Vec::new());
     for (name, _) in case.wanted() {
-        match (find(name), name.strip_prefix("grad_")) {
-            (Some(tensor), _) => results.push((name, tensor)),
-            (None, Some(input)) => {
+        let tensors = ways(name);
+        match name.strip_prefix("grad_") {
+            _ if !tensors.is_empty() => results.extend(tensors.into_iter().map(|tensor| (name, tensor))),
+            // Of an input, or of a tensor that lies between the inputs and the loss.
+            Some(of) => {
                 gradients.push(name);
-                wrt.push(given.x(input));
+                wrt.push(ways(of).first().copied().unwrap_or_else(|| given.x(of)));
             }
-            (None, None) => return Err(Stop::Broken(format!("the family has no result {name}"))),
+            None => return Err(Stop::Broken(format!("the family has no result {name}"))),
         }
     }
     if !wrt.is_empty() {
-        let weighed = outputs.iter().filter_map(|(name, tensor)| {
-            let cotangent = format!("ct_{name}");
-            given.has(&cotangent).then(|| (*tensor * given.x(&cotangent)).total())
+        let weighed = case.tensors.iter().filter(|(_, golden)| golden.role == file::Role::Cotangent);
+        let weighed = weighed.filter_map(|(name, _)| {
+            let tensor = *ways(name.strip_prefix("ct_")?).first()?;
+            Some((tensor * given.x(name)).total())
         });
         let Some(loss) = weighed.reduce(|sum, term| sum + term) else {
             return Err(Stop::Broken("the case wants gradients and has no cotangent".into()));
         };
         results.extend(gradients.into_iter().zip(cx.grad(loss, &wrt)));
     }
-    for (name, tensor) in results {
-        given.graph(|graph| graph.output(name, NodeId(tensor.id())));
+    for (index, (name, tensor)) in results.iter().enumerate() {
+        // Two outputs of a graph must not share a name.
+        given.graph(|graph| graph.output(&format!("{name}.{index}"), NodeId(tensor.id())));
     }
+    let names = results.iter().map(|(name, _)| name.to_string()).collect();
     let graph = trace.graph.into_inner();
     match graph.errors.first() {
         Some(error) => Err(Stop::Broken(error.to_string())),
-        None => Ok(graph),
+        None => Ok((graph, names)),
     }
 }
 
@@ -131,18 +156,14 @@ impl Trace<'_> {
         result
     }
 
-    fn golden(&self, graph: &mut Graph, name: &str) -> Option<(&Golden, DType)> {
-        let found = self.case.tensors.get(name);
-        if found.is_none() {
-            graph.fail(None, format!("the case has no tensor {name}"), "");
-        }
-        found.map(|golden| (golden, if golden.integer { DType::I32 } else { DType::F32 }))
-    }
-
-    fn input(&self, name: &str, at: &Location<'_>) -> u32 {
-        self.with(at, |graph| match self.golden(graph, name) {
-            Some((golden, dtype)) => graph.input(name, Ty::new(dtype, &golden.dims)),
-            None => NodeId::POISON,
+    /// An input of the graph: f32, or of the type `whole` where the case has whole numbers.
+    fn input(&self, name: &str, whole: DType, at: &Location<'_>) -> u32 {
+        self.with(at, |graph| match self.case.tensors.get(name) {
+            Some(golden) => {
+                let dtype = if golden.integer { whole } else { DType::F32 };
+                graph.input(name, Ty::new(dtype, &golden.dims))
+            }
+            None => graph.fail(None, format!("the case has no tensor {name}"), ""),
         })
         .0
     }
@@ -174,7 +195,7 @@ impl Builder for Trace<'_> {
     /// `norm.gain` is the case's `gain`: layers name the parts of their parameters.
     fn parameter(&self, name: &str, dims: &[usize], _: Role, _: Init, at: &Location<'_>) -> u32 {
         let name = name.rsplit('.').next().unwrap_or(name);
-        let id = self.input(name, at);
+        let id = self.input(name, DType::I32, at);
         self.with(at, |graph| {
             let id = NodeId(id);
             if id == NodeId::POISON || graph.dims(id) == dims {
