@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use engine::plugins::Registry;
-use host_tests::golden::{Device, Line, Report, Verdict, run};
+use host_tests::golden::{Device, Report, Verdict, run};
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
 /// Written past the test harness, which shows only what failing tests print.
@@ -26,14 +26,6 @@ const MISSING_OPTIMIZERS: [&str; 9] =
 /// Base cases of anything else.
 const BASE_CASES: usize = 57;
 
-/// What fails for a reason that is known: case, device, and the tensor with the largest error.
-///
-/// Gates down to 1e-5 leave logarithms whose running sum over a chunk reaches some hundreds, where f32 steps by 3e-5. The
-/// chunk form takes differences of these sums, and its derivative takes differences of sums of cotangents: what is
-/// small in them is lost, and the derivative of the logarithm enlarges it by 1e5. The f64 interpreter meets the values.
-const KNOWN_FAILURES: [(&str, Device, &str); 1] =
-    [("gated_delta_rule_strong_decay", Device::Cpu, "fail: grad_alpha[")];
-
 #[test]
 fn golden_values_of_the_project_are_met() {
     let folder = host_tests::root().with_file_name("shared").join("golden");
@@ -42,17 +34,8 @@ fn golden_values_of_the_project_are_met() {
     }
     let report = compare(&folder);
     tell(&format!("{report}\n{}", report.reasons().join("\n")));
-    let is_known = |line: &Line, known: &(&str, Device, &str)| {
-        line.case == known.0 && line.device == Some(known.1) && line.to_string().contains(known.2)
-    };
-    let failures: Vec<&Line> = report.failures().collect();
-    let new = failures.iter().filter(|line| !KNOWN_FAILURES.iter().any(|known| is_known(line, known)));
-    let new: Vec<String> = new.map(ToString::to_string).collect();
-    assert!(new.is_empty(), "{}", new.join("\n"));
-    for known in &KNOWN_FAILURES {
-        let still = failures.iter().any(|line| is_known(line, known));
-        assert!(still, "{} meets its values now: take it out of the known failures", known.0);
-    }
+    let failures: Vec<String> = report.failures().map(ToString::to_string).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 
     let is_missing = |case: &str| MISSING_OPTIMIZERS.iter().any(|optimizer| case.starts_with(optimizer));
     let base: BTreeSet<&str> = report.lines.iter().map(|line| line.case.as_str()).collect();

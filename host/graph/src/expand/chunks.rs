@@ -9,8 +9,7 @@ use ops::{DType, Op};
 
 use super::attention::MASKED;
 use super::batched;
-use crate::attributes::DotAxes;
-use crate::{Ty, Var};
+use crate::Var;
 
 /// Queries, keys and values of all chunks, and how far each token is from others in decay.
 pub struct Chunks<'b> {
@@ -41,13 +40,14 @@ impl<'b> Chunks<'b> {
         let square = [groups, count, chunk, chunk];
         let index = |axis: usize, dims: &[usize]| q.builder().iota(axis, DType::I32, dims);
 
-        let ones = steps.builder().constant(1.0, &Ty::new(DType::F32, &[chunk, chunk]));
-        let later = index(0, &[chunk, chunk]).binary(Op::Lt, index(1, &[chunk, chunk]));
-        let until = later.select(ones.constant(0.0), ones);
-        let total = sum_last(steps, until);
+        let total = running_sum(steps, 2);
         let end = total.slice(&[(0, groups), (0, count), (chunk - 1, 1)]);
-        let between = total.reshape(&[groups, count, chunk, 1]).broadcast(&square)
-            - total.reshape(&[groups, count, 1, chunk]).broadcast(&square);
+        // Sums of the steps from token j to token i. As differences of `total` they would lose, beside strong decay, what
+        // is small in them, and their derivatives likewise.
+        let steps_after = index(3, &square).binary(Op::Lt, index(2, &square));
+        let spread = steps.reshape(&[groups, count, chunk, 1]).broadcast(&square);
+        let between = running_sum(steps_after.select(spread, spread.constant(0.0)), 2);
+        let to_end = between.slice(&[(0, groups), (0, count), (chunk - 1, 1), (0, chunk)]).reshape(&shape);
         let ahead = index(2, &square).binary(Op::Lt, index(3, &square));
         Chunks {
             tokens,
@@ -56,7 +56,7 @@ impl<'b> Chunks<'b> {
             v_gncv: split(v, chunk),
             decay_gncc: ahead.select(between.constant(MASKED), between).unary(Op::Exp),
             since_start_gnc: total.unary(Op::Exp),
-            until_end_gnc: (end.broadcast(&shape) - total).unary(Op::Exp),
+            until_end_gnc: to_end.unary(Op::Exp),
             across_gn: end.unary(Op::Exp),
         }
     }
@@ -128,13 +128,7 @@ pub fn scaled<'b>(x: Var<'b>, factors: Var<'b>) -> Var<'b> {
     x * factors.reshape(&rows).broadcast(&x.dims())
 }
 
-/// Running sums along the last axis, as a product: `until[i, j]` is 1 for j <= i.
-fn sum_last<'b>(x: Var<'b>, until: Var<'b>) -> Var<'b> {
-    let last = x.rank() - 1;
-    let axes = DotAxes {
-        batch: (vec![], vec![]),
-        contract: (vec![last], vec![1]),
-        free: ((0..last).collect(), vec![0]),
-    };
-    x.dot(until, &axes, 1.0)
+fn running_sum(x: Var<'_>, axis: i64) -> Var<'_> {
+    let builder = x.builder();
+    builder.var(builder.emit(Op::CumSum, &[x.id], &[axis, 0], &[]))
 }
