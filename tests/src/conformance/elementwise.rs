@@ -22,9 +22,8 @@ fn tolerance(op: Op) -> (Tolerance, &'static str) {
         Op::Add | Op::Sub | Op::Mul | Op::Div | Op::Recip | Op::Sqrt => {
             (Tolerance::Ulps(1.0), "rounded to one of the two nearest")
         }
-        Op::Exp | Op::Tanh => (Tolerance::Ulps(2.0), "the stated error of the polynomial"),
-        Op::Log | Op::Sin | Op::Cos => (Tolerance::Ulps(1.0), "the stated error of the polynomial"),
-        Op::Erf => (Tolerance::Ulps(3.0), "the stated error of the polynomial"),
+        Op::Exp | Op::Log | Op::Sin | Op::Cos => (Tolerance::Ulps(1.0), "the stated error of the polynomial"),
+        Op::Tanh | Op::Erf => (Tolerance::Ulps(2.0), "the stated error of the polynomial"),
         Op::Cast => (Tolerance::Ulps(0.5), "integers beyond 2^24 are rounded to floats"),
         _ => (Tolerance::Exact, "chooses, compares, moves bits or counts: there is nothing to round"),
     }
