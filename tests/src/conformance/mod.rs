@@ -23,7 +23,7 @@ pub use report::check;
 
 use crate::replay;
 
-/// How far a number may be from the interpreter's.
+/// How far a float may be from the interpreter's. Integers and truth values are always exact.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Tolerance {
     /// The nearest f32; both zeros are one, and so are all NaNs.
