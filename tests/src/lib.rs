@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conformance;
+pub mod devices;
 pub mod fuzz;
 pub mod golden;
 pub mod programs;

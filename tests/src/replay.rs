@@ -1,11 +1,11 @@
-//! A graph with given values on the interpreter, or compiled for the CPU device, replayed as often as one likes.
+//! A graph with given values on the interpreter, or compiled for a device, replayed as often as one likes.
 
 use compiler::{Options, compile};
 use data::Stream;
 use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
 use graph::{DType, Graph, Op, Ty};
-use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
+use plan::{Device, DeviceCaps, PlanSet, Region, Slot, StateLayout, StateSlot};
 
 /// A graph that is ready to run. Its States keep their values from one run to the next.
 pub struct Replay {
@@ -15,7 +15,7 @@ pub struct Replay {
 
 enum Backend {
     Interpreter { states: Vec<Tensor> },
-    Cpu { device: Box<Cpu>, inputs: Vec<String>, outputs: Vec<String> },
+    Device { device: Box<dyn Device>, inputs: Vec<String>, outputs: Vec<String> },
 }
 
 impl Replay {
@@ -25,34 +25,25 @@ impl Replay {
         Replay { graph: graph.clone(), backend: Backend::Interpreter { states } }
     }
 
-    /// In single precision, compiled without the passes named. States start as zeros.
+    /// On the CPU, compiled without the passes named. States start as zeros.
     pub fn cpu(graph: &Graph, disabled: &[&str], threads: usize) -> Result<Replay, String> {
-        let mut states = StateLayout::default();
-        for decl in &graph.states {
-            let bytes = decl.ty.elements() * DType::BYTES;
-            let slot = Slot { region: Region::State, offset: states.bytes, bytes };
-            let (name, dims) = (decl.name.clone(), decl.ty.dims.clone());
-            states.slots.push(StateSlot { name, dtype: decl.ty.dtype, dims, slot });
-            states.bytes += bytes.next_multiple_of(256);
-        }
-        let options = Options {
-            disabled: disabled.iter().map(|name| name.to_string()).collect(),
-            verify: true,
-            ..Options::default()
-        };
-        let plan = compile("test", graph, &states, &Cpu::caps(), options).map_err(|e| e.to_string())?;
+        Replay::loaded(graph, Box::new(Cpu::new(threads)), prepared(graph, &Cpu::caps(), disabled)?)
+    }
+
+    /// In single precision, on a device that has nothing loaded yet, from what [`prepared`] made of this graph for the
+    /// device. States start as zeros.
+    pub fn loaded(graph: &Graph, mut device: Box<dyn Device>, set: PlanSet) -> Result<Replay, String> {
         let names = |list: &[plan::IoSlot]| list.iter().map(|io| io.name.clone()).collect();
-        let (inputs, outputs) = (names(&plan.inputs), names(&plan.outputs));
-        let mut device = Box::new(Cpu::new(threads));
-        device.load(PlanSet { states, plans: vec![plan] }).map_err(|error| error.to_string())?;
-        Ok(Replay { graph: graph.clone(), backend: Backend::Cpu { device, inputs, outputs } })
+        let (inputs, outputs) = (names(&set.plans[0].inputs), names(&set.plans[0].outputs));
+        device.load(set).map_err(|error| error.to_string())?;
+        Ok(Replay { graph: graph.clone(), backend: Backend::Device { device, inputs, outputs } })
     }
 
     /// Sets a State, by its place in `Graph::states`.
     pub fn write_state(&mut self, index: usize, value: &Tensor) -> Result<(), String> {
         match &mut self.backend {
             Backend::Interpreter { states } => states[index] = value.clone(),
-            Backend::Cpu { device, .. } => device
+            Backend::Device { device, .. } => device
                 .write_state(&self.graph.states[index].name, &to_bytes(value))
                 .map_err(|error| error.to_string())?,
         }
@@ -63,7 +54,7 @@ impl Replay {
     pub fn states(&self) -> Result<Vec<Tensor>, String> {
         match &self.backend {
             Backend::Interpreter { states } => Ok(states.clone()),
-            Backend::Cpu { device, .. } => {
+            Backend::Device { device, .. } => {
                 let read = |decl: &graph::Decl| {
                     let bytes = device.read_state(&decl.name).map_err(|error| error.to_string())?;
                     Ok(from_bytes(&bytes, &decl.ty))
@@ -78,7 +69,7 @@ impl Replay {
         let graph = &self.graph;
         match &mut self.backend {
             Backend::Interpreter { states } => Ok(interp::run(graph, values, states)),
-            Backend::Cpu { device, inputs, outputs } => {
+            Backend::Device { device, inputs, outputs } => {
                 let place = |list: &[graph::Decl], name: &str| list.iter().position(|d| d.name == name);
                 for (index, name) in inputs.iter().enumerate() {
                     let at = place(&graph.inputs, name).ok_or_else(|| format!("no input {name}"))?;
@@ -95,6 +86,25 @@ impl Replay {
             }
         }
     }
+}
+
+/// One plan, compiled without the passes named, with its States one after another.
+pub fn prepared(graph: &Graph, caps: &DeviceCaps, disabled: &[&str]) -> Result<PlanSet, String> {
+    let mut states = StateLayout::default();
+    for decl in &graph.states {
+        let bytes = decl.ty.elements() * DType::BYTES;
+        let slot = Slot { region: Region::State, offset: states.bytes, bytes };
+        let (name, dims) = (decl.name.clone(), decl.ty.dims.clone());
+        states.slots.push(StateSlot { name, dtype: decl.ty.dtype, dims, slot });
+        states.bytes += bytes.next_multiple_of(256);
+    }
+    let options = Options {
+        disabled: disabled.iter().map(|name| name.to_string()).collect(),
+        verify: true,
+        ..Options::default()
+    };
+    let plan = compile("test", graph, &states, caps, options).map_err(|error| error.to_string())?;
+    Ok(PlanSet { states, plans: vec![plan] })
 }
 
 /// As a device holds it: four bytes an element.

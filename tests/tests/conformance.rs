@@ -1,49 +1,87 @@
-//! Random graphs on the CPU device against the interpreter, with every optional pass on and off.
+//! Every device against the interpreter: each op of the table, by class, and random graphs; with every optional pass on
+//! and off.
 
-use graph::{Graph, NodeId, Op};
+use graph::{Class, Graph, NodeId, Op};
+use host_tests::conformance::{Case, EXEMPT, case, check, mixed, rows_of, table};
+use host_tests::devices::kinds;
 use host_tests::programs::random_graph;
-use host_tests::replay::{interpreted, on_cpu};
 
-const GRAPHS: u64 = 600;
+const RANDOM_GRAPHS: u64 = 600;
 
-/// f32 sums of some hundred terms of size one, through a few ops.
-const TOLERANCE: f64 = 2e-4;
-
-#[test]
-fn random_graphs_agree_with_the_interpreter() {
-    for seed in 0..GRAPHS {
-        let graph = random_graph(seed);
-        agree(&graph, seed);
+/// All cases of a class on all devices. Rows that fail are all shown, each by its first case.
+fn passes(class: Class) {
+    let rows = rows_of(class);
+    for (kind, entries) in kinds() {
+        let (mut errors, mut faults) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let results = (0..row.cases).map(|seed| check(&case(row, seed), &entries));
+            match results.collect::<Result<Vec<f64>, String>>() {
+                Ok(parts) => errors.push(format!("{} {:.2}", row.op, parts.into_iter().fold(0.0, f64::max))),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        println!("{kind}, {class:?}: largest errors as parts of what is allowed: {}", errors.join(", "));
+        let (failed, of, faults_text) = (faults.len(), rows.len(), faults.join("\n"));
+        assert!(faults.is_empty(), "{failed} rows of {of} fail on {kind}\n{faults_text}");
     }
 }
 
-fn agree(graph: &Graph, seed: u64) {
-    let expected = interpreted(graph, seed);
-    let actual = on_cpu(graph, seed, &[], 2);
-    assert_eq!(expected.len(), actual.len(), "seed {seed}");
-    for (index, (expected, actual)) in expected.iter().zip(&actual).enumerate() {
-        let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(x.abs()));
-        for (element, (want, got)) in expected.iter().zip(actual).enumerate() {
-            let error = (want - f64::from(*got)).abs() / scale;
-            assert!(error < TOLERANCE, "seed {seed}, result {index}[{element}]: {got} for {want}\n{graph}");
+macro_rules! classes {
+    ($($name:ident $class:ident,)*) => {$(
+        #[test]
+        fn $name() {
+            passes(Class::$class);
         }
+    )*};
+}
+
+classes! {
+    leaves Leaf,
+    elementwise Elementwise,
+    movements Movement,
+    indexing Indexing,
+    reductions Reduce,
+    ordered Ordered,
+    contractions Contraction,
+    structure Structure,
+    composites Composite,
+}
+
+#[test]
+fn every_op_has_cases() {
+    let rows = table();
+    let is_covered = |op: &Op| rows.iter().any(|row| row.op == *op && row.cases > 0);
+    for op in Op::ALL {
+        let is_exempt = EXEMPT.iter().any(|(exempt, _)| exempt == op);
+        assert!(is_covered(op) != is_exempt, "{op} needs a row of cases or a reason to have none");
+    }
+    let (cases, ops) = (rows.iter().map(|row| row.cases).sum::<u64>(), Op::ALL.len() - EXEMPT.len());
+    for (kind, entries) in kinds() {
+        println!("conformance {kind}: {cases} cases of {ops} ops, on {} entries", entries.len());
+    }
+}
+
+/// Chains of ops that fuse: what single ops cannot show. Two tests, so that two cores have work.
+fn random_graphs(seeds: impl Iterator<Item = u64>) {
+    for seed in seeds {
+        passes_everywhere(&mixed("random graph", random_graph(seed), seed));
+    }
+}
+
+fn passes_everywhere(case: &Case) {
+    for (_, entries) in kinds() {
+        check(case, &entries).unwrap_or_else(|fault| panic!("{fault}"));
     }
 }
 
 #[test]
-fn no_pass_changes_a_bit() {
-    for seed in 0..GRAPHS {
-        let graph = random_graph(seed);
-        let bits = |disabled: &[&str], threads| -> Vec<Vec<u32>> {
-            let results = on_cpu(&graph, seed, disabled, threads);
-            results.into_iter().map(|values| values.into_iter().map(f32::to_bits).collect()).collect()
-        };
-        let all = bits(&[], 1);
-        for disabled in [&["fuse"][..], &["remat"], &["simplify", "remat", "fuse"]] {
-            assert_eq!(all, bits(disabled, 1), "seed {seed} without {disabled:?}\n{graph}");
-        }
-        assert_eq!(all, bits(&[], 2), "seed {seed} with two threads");
-    }
+fn random_graphs_with_derivatives() {
+    random_graphs((0..RANDOM_GRAPHS).step_by(2));
+}
+
+#[test]
+fn random_graphs_without_derivatives() {
+    random_graphs((1..RANDOM_GRAPHS).step_by(2));
 }
 
 /// `sine` leads by a long chain to `scaled`, which is computed together with `early`; that leads to `last`. Were `sine`
@@ -72,5 +110,5 @@ fn clusters_never_wait_for_themselves() {
     let last = emit(Op::Sub, &[product, sine], &[]);
     graph.output("scaled", scaled);
     graph.output("last", last);
-    agree(&graph, 0);
+    passes_everywhere(&mixed("clusters", graph, 0));
 }

@@ -20,6 +20,8 @@ pub fn scalar(op: Op, args: &[f64], from: DType, to: DType) -> Option<f64> {
         Op::Erf => libm::erf(x),
         Op::Floor => x.floor(),
         Op::Copy => x,
+        // Between integers the 32 bits stay, as where results wrap.
+        Op::Cast if !from.is_float() && to != DType::Bool => wrap(x, to),
         Op::Cast => cast(x, to),
         Op::Bitcast => from_bits(to_bits(x, from), to),
         Op::Add => wrap(x + y, to),
