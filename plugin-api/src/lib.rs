@@ -43,6 +43,8 @@ mod layers;
 mod metadata;
 mod operators;
 mod options;
+mod random;
+mod regions;
 mod rows;
 mod tensor;
 
@@ -55,6 +57,7 @@ pub use layers::causal_conv;
 pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
+pub use regions::Scan;
 pub use tensor::Tensor;
 
 #[doc(hidden)]
@@ -65,6 +68,6 @@ pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{
         Attend, Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output, Role,
-        Tensor,
+        Scan, Tensor,
     };
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod evaluate;
+mod feed;
 mod folder;
 mod initial;
 mod nonfinite;
