@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod fixtures;
 pub mod golden;
 pub mod programs;
 pub mod replay;

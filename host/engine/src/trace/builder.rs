@@ -112,10 +112,11 @@ impl GraphBuilder for Tracer<'_> {
     /// Leaves a scope that the running component entered; those of its callers stay.
     fn pop_scope(&self) {
         let mut state = self.state.borrow_mut();
-        if let Some(frame) = state.frames.last_mut().filter(|frame| frame.scopes > 0) {
-            frame.scopes -= 1;
-            state.graph.pop_scope();
+        if let Some(frame) = state.frames.last_mut() {
+            let Some(left) = frame.scopes.checked_sub(1) else { return };
+            frame.scopes = left;
         }
+        state.graph.pop_scope();
     }
 
     fn parameter(&self, spec: ParameterSpec<'_>, loc: Loc<'_>) -> u32 {

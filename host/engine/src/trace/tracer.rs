@@ -116,7 +116,8 @@ impl<'t> Tracer<'t> {
     }
 
     pub fn finish(self, plan: &str) -> Result<Traced, Error> {
-        let state = self.state.into_inner();
+        let mut state = self.state.into_inner();
+        regions::unwind(&mut state, 0, true);
         if !state.graph.errors.is_empty() {
             state.graph.errors.iter().for_each(|error| tracing::debug!("{error}"));
             return Err(Error::Trace { plan: plan.into(), errors: state.graph.errors });

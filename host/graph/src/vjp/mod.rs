@@ -22,6 +22,10 @@ pub enum Rule<'b> {
 }
 
 pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule<'b> {
+    // Of a cotangent that failed, an error tells already.
+    if ct.id == NodeId::POISON {
+        return Rule::Missing;
+    }
     let x = |index: usize| b.var(node.inputs[index]);
     let y = b.var(result);
     let one = |ct: Var<'b>| Rule::Cotangents(vec![Some(ct)]);
