@@ -8,7 +8,7 @@ use crate::machine::Feed;
 use crate::trace::{STEP_INDEX, Scalar, key};
 
 /// The inputs of one micro-batch.
-pub(super) struct Inputs<'b> {
+pub(crate) struct Inputs<'b> {
     pub batch: &'b Batch,
     /// By input name.
     pub scalars: &'b BTreeMap<String, Scalar>,
