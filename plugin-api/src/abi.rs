@@ -1,4 +1,4 @@
-//! The frozen boundary between host and plugin. Version 1.0.
+//! The frozen boundary between host and plugin. Version 1.1.
 //!
 //! Rules: nothing here is changed or removed within a major version; trait methods and prefix fields are appended
 //! only, each with a default body that returns a named error or a documented default; kinds, roles and codes are
@@ -14,7 +14,10 @@ use abi_stable::type_layout::TypeLayout;
 use abi_stable::StableAbi;
 
 /// Major, minor, patch of the ABI.
-pub const API_VERSION: (u32, u32, u32) = (1, 0, 0);
+pub const API_VERSION: (u32, u32, u32) = (1, 1, 0);
+
+/// [`API_VERSION`] as the metadata of a plugin says it.
+pub const API_VERSION_TEXT: &str = "1.1.0";
 
 /// First bytes of [`LibHeader`]; read before anything else.
 pub const MAGIC: [u8; 16] = *b"host plugin abi\n";
@@ -54,7 +57,7 @@ pub mod init {
     pub const CONSTANT: u8 = 2;
 }
 
-/// Per-step scalars, computed by the host in f64: f32[] tensors.
+/// Per-step scalars, computed by the host in f64: f32[] tensors unless it says otherwise.
 pub mod scalar {
     /// Learning rate of the schedule at this step.
     pub const LEARNING_RATE: u16 = 0;
@@ -62,6 +65,8 @@ pub mod scalar {
     pub const BIAS_CORRECTION: u16 = 1;
     /// Step, counted from 1.
     pub const STEP: u16 = 2;
+    /// Step, counted from 0, as i32[]: a counter for `When`. In evaluation, the steps done so far. Since 1.1.
+    pub const STEP_INDEX: u16 = 3;
 }
 
 /// Where in the plugin's source a call was made.
@@ -192,6 +197,40 @@ pub trait GraphBuilder {
     /// Vocabulary size V of the run's tokenizer.
     #[sabi(last_prefix_field)]
     fn vocab(&self) -> u64;
+
+    /// Opens the body of a Scan or When, by its number in the op table; what is emitted up to [`Self::region_end`]
+    /// belongs to it. Returns the tensors that the body starts from. Since 1.1.
+    ///
+    /// Scan: `inputs` are the carries, then the tensors read in slices of their first axis; `ints` are steps, number of
+    /// carries, reverse (0), recompute (0). Returns the index of the step (i32[]), the carries, the slices.
+    /// When: `inputs` are the counter (i32[]), then the old values; `ints` are period and offset (0). Returns the old
+    /// values.
+    fn region_begin(
+        &self,
+        op: u16,
+        inputs: RSlice<'_, u32>,
+        ints: RSlice<'_, i64>,
+        loc: Loc<'_>,
+    ) -> RVec<u32> {
+        let _ = (op, inputs, ints);
+        self.fail(RStr::from_str("this host is older than ABI 1.1 and has no Scan or When"), loc);
+        RVec::new()
+    }
+
+    /// Ends the region opened last. Scan: `results` are the next carries, then what is stacked; returns the last
+    /// carries, then the stacks. When: the new values; returns what is valid afterwards. Since 1.1.
+    fn region_end(&self, results: RSlice<'_, u32>, loc: Loc<'_>) -> RVec<u32> {
+        let _ = (results, loc);
+        RVec::new()
+    }
+
+    /// Random u32 words: others in each draw, each micro-batch and each iteration of the Scans around it, and the same
+    /// for equal seeds. In training only. Since 1.1.
+    fn random(&self, dims: RSlice<'_, u64>, loc: Loc<'_>) -> u32 {
+        let _ = dims;
+        self.fail(RStr::from_str("this host is older than ABI 1.1 and has no random numbers"), loc);
+        POISON
+    }
 }
 
 /// A borrowed builder, as handed to components.

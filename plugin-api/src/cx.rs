@@ -25,6 +25,10 @@ pub trait Builder {
     fn fail(&self, message: &str, at: &Location<'_>);
     fn training(&self) -> bool;
     fn vocab(&self) -> usize;
+    /// Opens a Scan or When; see [`abi::GraphBuilder::region_begin`].
+    fn region_begin(&self, op: Op, inputs: &[u32], ints: &[i64], at: &Location<'_>) -> Vec<u32>;
+    fn region_end(&self, results: &[u32], at: &Location<'_>) -> Vec<u32>;
+    fn random(&self, dims: &[usize], at: &Location<'_>) -> u32;
 }
 
 /// What a component traces with.
@@ -98,6 +102,12 @@ impl<'c> Cx<'c> {
     #[track_caller]
     pub fn bias_correction(&'c self, beta: f64) -> Tensor<'c> {
         self.tensor(self.builder.scalar(scalar::BIAS_CORRECTION, beta, Location::caller()))
+    }
+
+    /// The optimizer's step, counted from 0, i32[]: a counter for [`Cx::when`]. In evaluation, the steps done so far.
+    #[track_caller]
+    pub fn step(&'c self) -> Tensor<'c> {
+        self.tensor(self.builder.scalar(scalar::STEP_INDEX, 0.0, Location::caller()))
     }
 
     /// A State of the optimizer beside the bank being updated, zero before the first step.
@@ -229,5 +239,16 @@ impl Builder for BuilderRef<'_> {
 
     fn vocab(&self) -> usize {
         GraphBuilder::vocab(self) as usize
+    }
+    fn region_begin(&self, op: Op, inputs: &[u32], ints: &[i64], at: &Location<'_>) -> Vec<u32> {
+        GraphBuilder::region_begin(self, op as u16, inputs.into(), ints.into(), loc(at)).into()
+    }
+
+    fn region_end(&self, results: &[u32], at: &Location<'_>) -> Vec<u32> {
+        GraphBuilder::region_end(self, results.into(), loc(at)).into()
+    }
+
+    fn random(&self, dims: &[usize], at: &Location<'_>) -> u32 {
+        GraphBuilder::random(self, extents(dims)[..].into(), loc(at))
     }
 }

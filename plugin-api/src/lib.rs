@@ -44,7 +44,9 @@ mod layers;
 mod metadata;
 mod operators;
 mod options;
+mod random;
 mod recurrence;
+mod regions;
 mod rows;
 mod tensor;
 
@@ -58,6 +60,7 @@ pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
 pub use recurrence::{gated_delta_rule, linear_attention};
+pub use regions::Scan;
 pub use tensor::Tensor;
 
 #[doc(hidden)]
@@ -69,6 +72,6 @@ pub mod prelude {
     pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
         Attend, Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output, Role,
-        Tensor,
+        Scan, Tensor,
     };
 }

@@ -4,6 +4,7 @@
 
 pub mod conformance;
 pub mod devices;
+mod fixtures;
 pub mod fuzz;
 pub mod golden;
 pub mod programs;

@@ -27,7 +27,7 @@ fn a_char_model_of_a_file_repeats_too() {
 fn threads_change_no_bit() {
     let sandbox = Sandbox::new();
     // Large enough that every kernel is divided among threads.
-    let sizes = ["--steps=6", "--set=d_model=64", "--set=window=96", "--set=batch=6"];
+    let sizes = ["--steps=6", "--set=d_model=64", "--set=window=96", "--set=batch=6", "--set=dropout=0.1"];
     let with = |threads: &str| sandbox.train(threads, &[&sizes[..], &["--threads", threads]].concat());
     let one = with("1");
     assert_eq!(one.json("summary.json")["threads"], 1);
@@ -50,8 +50,8 @@ fn two_halves_of_a_batch_make_the_same_step() {
     }
 }
 
-/// Long enough to be interrupted, with a state that is small to save.
-const LONG: [&str; 2] = ["--steps=1000", "--set=window=32"];
+/// Long enough to be interrupted, with a state that is small to save, and with random numbers in each step.
+const LONG: [&str; 3] = ["--steps=1000", "--set=window=32", "--set=dropout=0.1"];
 
 #[test]
 fn a_stopped_run_goes_on_to_the_bit() {

@@ -75,6 +75,18 @@ impl Builder for Tracer {
     fn vocab(&self) -> usize {
         17
     }
+
+    fn region_begin(&self, _: Op, _: &[u32], _: &[i64], _: &Location<'_>) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn region_end(&self, _: &[u32], _: &Location<'_>) -> Vec<u32> {
+        Vec::new()
+    }
+
+    fn random(&self, _: &[usize], _: &Location<'_>) -> u32 {
+        NodeId::POISON.0
+    }
 }
 
 /// Runs a traced program on inputs given with their dims; returns its outputs.

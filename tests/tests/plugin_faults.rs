@@ -1,43 +1,17 @@
 //! A plugin's mistakes, made by `fixtures/faulty`: the host names component, layer, operands and source line, and goes
 //! on as little as it must.
 
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
-use host_tests::{Outcome, Run, SMALL, Sandbox, host, root, says};
+use host_tests::{Outcome, Run, SMALL, Sandbox, host, says};
 
 const SOURCE: &str = "tests/fixtures/faulty/src/lib.rs:";
 
-/// The faulty plugin, built once. In one call with what `cargo xtask build` builds, so that cargo takes the same
-/// dependencies and compiles this one crate.
-fn library() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    let release = host().parent().expect("the host lies in a folder").to_path_buf();
-    BUILT.get_or_init(|| {
-        let packages = ["host", "model-transformer", "attention-full", "optim-adamw", "faulty"];
-        let target = release.parent().expect("release lies in the target folder");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .args(["build", "--release", "--quiet"])
-            .args(packages.map(|package| format!("--package={package}")));
-        let output =
-            cargo.current_dir(root()).env("CARGO_TARGET_DIR", target).output().expect("cargo starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    });
-    release.join(format!("{}faulty{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX))
-}
-
 /// `host run` of a small model with the faulty plugin in its search path.
 fn run(sandbox: &Sandbox, arguments: &[&str]) -> Outcome {
-    let name = library().file_name().expect("a library has a name").to_string_lossy().into_owned();
-    sandbox.write(&format!("plugins/{name}"), std::fs::read(library()).expect("cargo built it"));
     let sizes = SMALL
         .iter()
         .filter(|set| !set.contains("d_model") && !set.contains("layers") && !set.contains("heads"));
     let words: Vec<&str> = ["run"].iter().chain(sizes).chain(arguments).copied().collect();
-    let output = sandbox.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(&words).output();
-    Outcome::of(&words, output.expect("the host starts"))
+    sandbox.host_with("faulty", &words)
 }
 
 fn refused(arguments: &[&str]) -> String {

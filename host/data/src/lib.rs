@@ -21,7 +21,7 @@ pub use corpus::TextCorpus;
 pub use dataset::{Batch, Dataset, StoryTargets, Window};
 pub use derivation::{AnswerSpan, Charge, Tag, Told};
 pub use error::DataError;
-pub use rng::Stream;
+pub use rng::{Stream, stream_number, threefry};
 pub use story::{StoryCorpus, StoryOptions, StoryWindow};
 pub use tokenizer::{CharVocab, Tokenizer};
 

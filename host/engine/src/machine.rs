@@ -47,6 +47,10 @@ enum Backend {
 pub enum Feed<'f> {
     F32(f32),
     I32(&'f [i32]),
+    /// One i32.
+    Count(i32),
+    /// A key of random numbers.
+    U32([u32; 2]),
 }
 
 impl Machine {
@@ -139,6 +143,8 @@ impl Feed<'_> {
         match self {
             Feed::F32(value) => value.to_le_bytes().to_vec(),
             Feed::I32(values) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Feed::Count(value) => value.to_le_bytes().to_vec(),
+            Feed::U32(words) => words.iter().flat_map(|word| word.to_le_bytes()).collect(),
         }
     }
 
@@ -147,6 +153,8 @@ impl Feed<'_> {
         let data = match self {
             Feed::F32(value) => vec![f64::from(*value)],
             Feed::I32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+            Feed::Count(value) => vec![f64::from(*value)],
+            Feed::U32(words) => words.map(f64::from).to_vec(),
         };
         Tensor { ty: ty.clone(), data }
     }

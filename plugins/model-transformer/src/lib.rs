@@ -56,6 +56,9 @@ options! {
         /// Multiplies embeddings by sqrt(D).
         pub embed_scale: bool = false,
         pub activation: Activation = Activation::Gelu,
+        /// Share of elements set to zero in training, in the embeddings and in what each sublayer adds.
+        #[schemars(range(min = 0.0, max = 0.999999))]
+        pub dropout: f64 = 0.0,
     }
 }
 
@@ -64,7 +67,7 @@ impl Transformer {
         cx.layer_norm(name, x, self.bias)
     }
 
-    /// x + f(norm(x)) or norm(x + f(x)).
+    /// x + f(norm(x)) or norm(x + f(x)), with dropout on f.
     fn sublayer<'c>(
         &self,
         cx: &'c Cx<'c>,
@@ -72,6 +75,7 @@ impl Transformer {
         x: Tensor<'c>,
         f: impl FnOnce(Tensor<'c>) -> Tensor<'c>,
     ) -> Tensor<'c> {
+        let f = |x| cx.dropout(f(x), self.dropout);
         cx.scope(name, || match self.norm {
             Norm::Pre => x + f(self.norm(cx, "norm", x)),
             Norm::Post => self.norm(cx, "norm", x + f(x)),
@@ -103,6 +107,7 @@ impl Model for Transformer {
         if self.positions == Positions::Learned {
             x = x + cx.embedding("positions", t, d);
         }
+        x = cx.scope("embedding", || cx.dropout(x, self.dropout));
         let positions = (self.positions == Positions::Rope).then(|| cx.positions(x));
 
         for layer in 0..self.layers {

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::panic::Location;
 
+use engine::trace::open_region;
 use graph::interp;
 use graph::{DType, Graph, NodeId, Op, Ty};
 use plugin_api::{Builder, Cx, Init, Role, Tensor};
@@ -135,7 +136,7 @@ fn trace(build: Build, case: &Case) -> Result<(Graph, Vec<String>), Stop> {
     let graph = trace.graph.into_inner();
     match graph.errors.first() {
         Some(error) => Err(Stop::Broken(error.to_string())),
-        None => Ok((graph, names)),
+        None => Ok((graph::compact(&graph), names)),
     }
 }
 
@@ -253,5 +254,19 @@ impl Builder for Trace<'_> {
 
     fn vocab(&self) -> usize {
         0
+    }
+    fn region_begin(&self, op: Op, inputs: &[u32], ints: &[i64], at: &Location<'_>) -> Vec<u32> {
+        let inputs: Vec<NodeId> = inputs.iter().copied().map(NodeId).collect();
+        let inside = self.with(at, |graph| open_region(graph, op, &inputs, ints));
+        inside.unwrap_or_default().into_iter().map(|id| id.0).collect()
+    }
+
+    fn region_end(&self, results: &[u32], at: &Location<'_>) -> Vec<u32> {
+        let results: Vec<NodeId> = results.iter().copied().map(NodeId).collect();
+        self.with(at, |graph| graph.close_region(&results)).into_iter().map(|id| id.0).collect()
+    }
+
+    fn random(&self, _: &[usize], at: &Location<'_>) -> u32 {
+        self.refuse("random numbers", at)
     }
 }

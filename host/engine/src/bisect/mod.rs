@@ -7,6 +7,7 @@
 mod compare;
 mod report;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use data::Batch;
@@ -15,7 +16,8 @@ use crate::Error;
 use crate::config::DeviceName;
 use crate::machine::Machine;
 use crate::plugins::Registry;
-use crate::run::{Prepared, feed, last_step, learning_rate, prepare_at};
+use crate::run::{Inputs, Prepared, last_step, learning_rate, prepare_at};
+use crate::trace::Scalar;
 use compare::{Given, compare};
 
 pub use report::{Finding, Operand, Report};
@@ -62,6 +64,9 @@ struct Launch {
     lr: f64,
     /// Steps done before.
     step: u64,
+    seed: u64,
+    /// Counted from 0 through all steps; that of the last one where a plan reads no batch.
+    micro_batch: u64,
 }
 
 /// What a step replays: `step`, or `accumulate` for each micro-batch and `apply`.
@@ -72,13 +77,15 @@ fn launches(prepared: &Prepared, step: u64) -> Result<Vec<Launch>, Error> {
     let lr = learning_rate(train, step, total);
     let micro = if shape.accumulate == 1 { "step" } else { "accumulate" };
     let mut launches = Vec::new();
+    let mut micro_batch = 0;
     for index in 0..shape.accumulate as u64 {
-        let index = step * shape.accumulate as u64 + index;
-        let batch = dataset.train_batch(seed, index, shape.batch, shape.window)?;
-        launches.push(Launch { plan: micro, batch, lr, step });
+        micro_batch = step * shape.accumulate as u64 + index;
+        let batch = dataset.train_batch(seed, micro_batch, shape.batch, shape.window)?;
+        launches.push(Launch { plan: micro, batch, lr, step, seed, micro_batch });
     }
     if programs.find("apply").is_some() {
-        launches.push(Launch { plan: "apply", batch: Batch { tokens: vec![], targets: vec![] }, lr, step });
+        let batch = Batch { tokens: vec![], targets: vec![] };
+        launches.push(Launch { plan: "apply", batch, lr, step, seed, micro_batch });
     }
     Ok(launches)
 }
@@ -87,7 +94,8 @@ impl Launch {
     fn run(&self, prepared: &mut Prepared) -> Result<(), Error> {
         let Prepared { programs, machine, .. } = prepared;
         let plan = machine.plan(self.plan).ok_or_else(|| self.missing())?;
-        machine.run(plan, |name| feed(name, &self.batch, &programs.scalars, self.lr, self.step))?;
+        let inputs = self.inputs(&programs.scalars);
+        machine.run(plan, |name| inputs.feed(name))?;
         Ok(())
     }
 
@@ -95,17 +103,23 @@ impl Launch {
         let Prepared { programs, machine, resolved, .. } = prepared;
         let program = programs.find(self.plan).ok_or_else(|| self.missing())?;
         let states = program.graph.states.iter().map(|decl| machine.read_state(&decl.name));
+        let inputs = self.inputs(&programs.scalars);
         let given = Given {
             plan: self.plan,
             graph: &compiler::straight(&program.graph, &device_cpu::Cpu::caps())?,
             states: states.collect::<Result<_, _>>()?,
-            feed: &|name| feed(name, &self.batch, &programs.scalars, self.lr, self.step),
+            feed: &|name| inputs.feed(name),
             load: &|graph| {
                 Machine::load(resolved.settings.device, resolved.settings.threads, &[("bisect", graph)])
             },
             banks: &programs.banks,
         };
         compare(&given, report)
+    }
+
+    fn inputs<'l>(&'l self, scalars: &'l BTreeMap<String, Scalar>) -> Inputs<'l> {
+        let Launch { ref batch, lr, step, seed, micro_batch, .. } = *self;
+        Inputs { batch, scalars, lr, step, seed, micro_batch }
     }
 
     fn missing(&self) -> Error {

@@ -4,7 +4,7 @@ use data::{Tag, Window};
 
 use crate::Error;
 use crate::machine::{Feed, Machine};
-use crate::trace::Shape;
+use crate::trace::{STEP_INDEX, Shape};
 
 /// Bits per byte of one kind of byte.
 #[derive(Clone, Debug)]
@@ -41,7 +41,12 @@ pub struct Evaluation {
 }
 
 /// Evaluates `windows`, `shape.batch` at a time; a last short batch is filled up with its last window, not counted.
-pub fn evaluate(machine: &mut Machine, shape: Shape, windows: &[Window]) -> Result<Evaluation, Error> {
+pub fn evaluate(
+    machine: &mut Machine,
+    shape: Shape,
+    windows: &[Window],
+    steps_done: u64,
+) -> Result<Evaluation, Error> {
     let plan = machine.plan("eval").ok_or_else(|| Error::said("there is no eval plan"))?;
     let mut sums = Sums::default();
     for group in windows.chunks(shape.batch) {
@@ -51,6 +56,7 @@ pub fn evaluate(machine: &mut Machine, shape: Shape, windows: &[Window]) -> Resu
         let outputs = machine.run(plan, |name| match name {
             "tokens" => Some(Feed::I32(&tokens)),
             "targets" => Some(Feed::I32(&targets)),
+            STEP_INDEX => Some(Feed::Count(steps_done as i32)),
             _ => None,
         })?;
         let output = |wanted: &str| {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod evaluate;
+mod feed;
 mod folder;
 mod initial;
 mod nonfinite;
@@ -13,12 +14,12 @@ mod train;
 use std::path::PathBuf;
 
 pub use evaluate::{Evaluation, TagBits};
+pub(crate) use feed::Inputs;
 pub(crate) use folder::last_step;
 pub use folder::{Summary, refuse_existing};
 pub(crate) use prepare::prepare_at;
 pub use prepare::{Prepared, prepare, prepare_resume};
 pub use schedule::learning_rate;
-pub(crate) use train::feed;
 pub use train::{Finished, train};
 
 /// What a run tells while it goes on.

@@ -5,7 +5,7 @@ use data::{Stream, Tokenizer};
 use crate::Error;
 use crate::config::Sample;
 use crate::machine::{Feed, Machine};
-use crate::trace::Shape;
+use crate::trace::{STEP_INDEX, Shape};
 
 /// Text generated after `prompt`, without it. The model sees at most the last T tokens, from the start of a line where
 /// one lies in reach: training windows start where texts do, and a context cut in mid-sentence is strange to it.
@@ -15,7 +15,7 @@ pub fn generate(
     tokenizer: &Tokenizer,
     prompt: &[i32],
     settings: &Sample,
-    seed: u64,
+    (seed, steps_done): (u64, u64),
 ) -> Result<String, Error> {
     let plan = machine.plan("logits").ok_or_else(|| Error::said("there is no logits plan"))?;
     let mut stream = Stream::new(seed, "sample", 0);
@@ -32,6 +32,7 @@ pub fn generate(
         let outputs = machine.run(plan, |name| match name {
             "tokens" => Some(Feed::I32(&tokens)),
             "position" => Some(Feed::I32(&position)),
+            STEP_INDEX => Some(Feed::Count(steps_done as i32)),
             _ => None,
         })?;
         ids.push(draw(&outputs[0].1, settings.temperature, &mut stream));

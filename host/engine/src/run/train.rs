@@ -9,12 +9,11 @@ use serde_json::{Map, Value};
 
 use super::checkpoint::{self, Progress};
 use super::evaluate::{Evaluation, evaluate};
+use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample};
 use crate::Error;
-use crate::machine::Feed;
 use crate::plugins;
-use crate::trace::Scalar;
 
 /// A run stops after this many steps in a row that are not finite.
 const PATIENCE: u64 = 5;
@@ -151,12 +150,11 @@ impl Run<'_> {
                 seconds_left: pace * (train.steps - self.progress.step) as f64,
             }));
             self.folder.metrics(&metrics)?;
-            let due = |every: u64| {
-                every > 0 && self.progress.step.is_multiple_of(every) && self.progress.step < train.steps
-            };
+            let step = self.progress.step;
+            let due = |every: u64| every > 0 && step.is_multiple_of(every) && step < train.steps;
             if due(train.eval_every) {
-                let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
-                tell(Event::Evaluated { step: self.progress.step, bits_per_byte: evaluation.bits_per_byte });
+                let evaluation = self.evaluate()?;
+                tell(Event::Evaluated { step, bits_per_byte: evaluation.bits_per_byte });
             }
             if due(train.save_every) {
                 self.save(tell)?;
@@ -174,10 +172,12 @@ impl Run<'_> {
         let (mut loss, mut outputs, mut last) = (0.0, Vec::new(), Batch { tokens: vec![], targets: vec![] });
         let micro_plan = machine.plan(if shape.accumulate == 1 { "step" } else { "accumulate" });
         let micro_plan = micro_plan.ok_or_else(|| Error::said("there is no training plan"))?;
-        for micro in 0..shape.accumulate {
-            let index = step * shape.accumulate as u64 + micro as u64;
-            last = dataset.train_batch(seed, index, shape.batch, shape.window)?;
-            let results = machine.run(micro_plan, |name| feed(name, &last, scalars, lr, step))?;
+        let mut micro_batch = step * shape.accumulate as u64;
+        for micro in 0..shape.accumulate as u64 {
+            micro_batch = step * shape.accumulate as u64 + micro;
+            last = dataset.train_batch(seed, micro_batch, shape.batch, shape.window)?;
+            let inputs = Inputs { batch: &last, scalars, lr, step, seed, micro_batch };
+            let results = machine.run(micro_plan, |name| inputs.feed(name))?;
             let of_batch = results
                 .iter()
                 .find(|(name, _)| name == "loss")
@@ -185,8 +185,9 @@ impl Run<'_> {
             loss += of_batch / shape.accumulate as f64;
             outputs.extend(results);
         }
+        let inputs = Inputs { batch: &last, scalars, lr, step, seed, micro_batch };
         if let Some(apply) = machine.plan("apply") {
-            outputs.extend(machine.run(apply, |name| feed(name, &last, scalars, lr, step))?);
+            outputs.extend(machine.run(apply, |name| inputs.feed(name))?);
         }
         let mut metrics = Map::new();
         metrics.insert("step".into(), (step + 1).into());
@@ -212,9 +213,7 @@ impl Run<'_> {
         }
         let name = if shape.accumulate == 1 { "step" } else { "accumulate" };
         let bad = match programs.find(name) {
-            Some(program) => {
-                nonfinite::first_bad(&program.graph, machine, |name| feed(name, &last, scalars, lr, step))?
-            }
+            Some(program) => nonfinite::first_bad(&program.graph, machine, |name| inputs.feed(name))?,
             None => "unknown".into(),
         };
         self.folder.metrics(&metrics)?;
@@ -234,9 +233,14 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn evaluate(&mut self) -> Result<Evaluation, Error> {
+        let Prepared { machine, shape, .. } = &mut *self.prepared;
+        evaluate(machine, *shape, &self.validation, self.progress.step)
+    }
+
     /// Evaluation, baselines, sample and summary of a complete run.
     fn finish(mut self, calls: u64) -> Result<Finished, Error> {
-        let evaluation = evaluate(&mut self.prepared.machine, self.prepared.shape, &self.validation)?;
+        let evaluation = self.evaluate()?;
         let Baselines { unigram, bigram } =
             baselines(&self.prepared.dataset, &self.validation, BASELINE_WINDOWS)?;
         let sample = self.sample()?;
@@ -283,23 +287,9 @@ impl Run<'_> {
             tokenizer.encode(&settings.sample.prompt)?
         };
         let Prepared { machine, shape, .. } = &mut *self.prepared;
-        let text = sample::generate(machine, *shape, &tokenizer, &prompt, &settings.sample, settings.seed)?;
+        let step = self.progress.step;
+        let text =
+            sample::generate(machine, *shape, &tokenizer, &prompt, &settings.sample, (settings.seed, step))?;
         Ok(Some((tokenizer.decode(&prompt), text)))
     }
-}
-
-/// Value of a training plan's input.
-pub(crate) fn feed<'b>(
-    name: &str,
-    batch: &'b Batch,
-    scalars: &std::collections::BTreeMap<String, Scalar>,
-    lr: f64,
-    step: u64,
-) -> Option<Feed<'b>> {
-    match name {
-        "tokens" => return Some(Feed::I32(&batch.tokens)),
-        "targets" => return Some(Feed::I32(&batch.targets)),
-        _ => {}
-    }
-    Some(Feed::F32(scalars.get(name)?.value(lr, step + 1) as f32))
 }

@@ -5,12 +5,14 @@ use graph::{DType, NodeId, Op, Ty};
 use plugin_api::abi::{GraphBuilder, Loc, ParameterSpec, TensorInfo, kind, scalar};
 
 use super::banks::Parameter;
-use super::tracer::{Parameters, Scalar, State, Tracer};
+use super::tracer::{Parameters, STEP_INDEX, Scalar, State, Tracer};
+use super::{random, regions};
 
-/// An id that came over the ABI, checked: an unknown one is an error, not an index.
-fn known(state: &mut State<'_>, id: u32) -> NodeId {
+/// An id that came over the ABI, checked: one that is no tensor is an error, not an index.
+pub(super) fn known(state: &mut State<'_>, id: u32) -> NodeId {
     let id = NodeId(id);
-    if id == NodeId::POISON || id.index() < state.graph.nodes.len() {
+    let is_tensor = |op: Op| !matches!(op, Op::Scan | Op::When | Op::Write | Op::Output);
+    if id == NodeId::POISON || state.graph.nodes.get(id.index()).is_some_and(|node| is_tensor(node.op)) {
         return id;
     }
     state.graph.fail(
@@ -20,12 +22,41 @@ fn known(state: &mut State<'_>, id: u32) -> NodeId {
     )
 }
 
-fn extents(dims: &RSlice<'_, u64>) -> Vec<usize> {
+/// [`known`], and not of a region that has ended: what an emit checks of its operands.
+pub(super) fn seen(state: &mut State<'_>, id: u32) -> NodeId {
+    let id = known(state, id);
+    if id == NodeId::POISON {
+        return id;
+    }
+    // A reshape to its own extents is the tensor itself, where the graph lets it be read.
+    let dims: Vec<i64> = state.graph.dims(id).iter().map(|dim| *dim as i64).collect();
+    let same = state.graph.emit(Op::Reshape, &[id], &dims, &[]);
+    if same == NodeId::POISON
+        && let Some(error) = state.graph.errors.last_mut()
+    {
+        error.op = None;
+    }
+    same
+}
+
+pub(super) fn extents(dims: &RSlice<'_, u64>) -> Vec<usize> {
     dims.iter().map(|dim| *dim as usize).collect()
 }
 
-/// A parameter has at most this many elements: a larger one is a mistake in the plugin.
-const MAX_ELEMENTS: u128 = 1 << 40;
+/// A parameter, or what a region returns, has at most this many elements: a larger one is a mistake in the plugin.
+pub(super) const MAX_ELEMENTS: u128 = 1 << 40;
+
+pub(super) fn too_large(dims: &[usize]) -> bool {
+    dims.iter().map(|dim| *dim as u128).fold(1, u128::saturating_mul) > MAX_ELEMENTS
+}
+
+/// Effects stand outside regions, where they happen once in each step.
+fn refuse_inside(state: &mut State<'_>, what: &str) -> bool {
+    let Some(region) = state.regions.last() else { return false };
+    let message = format!("{what} inside a {}", region.op);
+    state.graph.fail(None, message, "return the value from the body and use it outside");
+    true
+}
 
 impl GraphBuilder for Tracer<'_> {
     fn emit(
@@ -36,14 +67,18 @@ impl GraphBuilder for Tracer<'_> {
         floats: RSlice<'_, f64>,
         loc: Loc<'_>,
     ) -> u32 {
-        self.with(Some(loc), |state| {
+        self.with(loc, |state| {
             let Some(op) = Op::from_code(opcode) else {
                 let hint = "build the plugin against this host's plugin-api";
                 return state.graph.fail(None, format!("op number {opcode} is not known to this host"), hint);
             };
-            if matches!(op, Op::Input | Op::State | Op::Write | Op::Output) {
-                let message = "cannot be emitted by a plugin";
-                return state.graph.fail(Some(op), message, "use parameter, optimizer_state or write");
+            let hint = match op {
+                Op::Input | Op::State | Op::Write | Op::Output => "use parameter, optimizer_state or write",
+                Op::Scan | Op::When => "use region_begin and region_end",
+                _ => "",
+            };
+            if !hint.is_empty() {
+                return state.graph.fail(Some(op), "cannot be emitted by a plugin", hint);
             }
             let inputs: Vec<NodeId> = inputs.iter().map(|id| known(state, *id)).collect();
             state.graph.emit(op, &inputs, ints.as_slice(), floats.as_slice())
@@ -62,20 +97,30 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn push_scope(&self, name: RStr<'_>) {
-        self.state.borrow_mut().graph.push_scope(&name);
+        let mut state = self.state.borrow_mut();
+        state.graph.push_scope(&name);
+        if let Some(frame) = state.frames.last_mut() {
+            frame.scopes += 1;
+        }
     }
 
+    /// Leaves a scope that the running component entered; those of its callers stay.
     fn pop_scope(&self) {
-        self.state.borrow_mut().graph.pop_scope();
+        let mut state = self.state.borrow_mut();
+        if let Some(frame) = state.frames.last_mut() {
+            let Some(left) = frame.scopes.checked_sub(1) else { return };
+            frame.scopes = left;
+        }
+        state.graph.pop_scope();
     }
 
     fn parameter(&self, spec: ParameterSpec<'_>, loc: Loc<'_>) -> u32 {
-        self.with(Some(loc), |state| {
+        self.with(loc, |state| {
             let scope = state.graph.current_scope();
             let path =
                 if scope.is_empty() { spec.name.to_string() } else { format!("{scope}.{}", spec.name) };
             let dims = extents(&spec.dims);
-            if dims.contains(&0) || dims.iter().map(|dim| *dim as u128).product::<u128>() > MAX_ELEMENTS {
+            if dims.contains(&0) || too_large(&dims) {
                 return state.graph.fail(
                     None,
                     format!("parameter {path} has extents {dims:?}"),
@@ -98,13 +143,14 @@ impl GraphBuilder for Tracer<'_> {
                     state.graph.input(&path, ty)
                 }
                 Parameters::Banks(banks) => match banks.find(&path) {
-                    Some((bank, offset)) => {
-                        let whole = state.graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
+                    // Whichever body asks first, every other one may read it.
+                    Some((bank, offset)) => state.graph.outside_regions(|graph| {
+                        let whole = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
                         let range = [offset as i64, ty.elements() as i64];
-                        let slice = state.graph.emit(Op::Slice, &[whole], &range, &[]);
+                        let slice = graph.emit(Op::Slice, &[whole], &range, &[]);
                         let ints: Vec<i64> = ty.dims.iter().map(|dim| *dim as i64).collect();
-                        state.graph.emit(Op::Reshape, &[slice], &ints, &[])
-                    }
+                        graph.emit(Op::Reshape, &[slice], &ints, &[])
+                    }),
                     None => {
                         let message = format!("parameter {path} appears only in some traces of the model");
                         state.graph.fail(
@@ -123,9 +169,9 @@ impl GraphBuilder for Tracer<'_> {
 
     fn grad(&self, loss: u32, wrt: RSlice<'_, u32>, loc: Loc<'_>) -> RVec<u32> {
         let mut ids = Vec::new();
-        self.with(Some(loc), |state| {
-            let loss = known(state, loss);
-            let wrt: Vec<NodeId> = wrt.iter().map(|id| known(state, *id)).collect();
+        self.with(loc, |state| {
+            let loss = seen(state, loss);
+            let wrt: Vec<NodeId> = wrt.iter().map(|id| seen(state, *id)).collect();
             let cotangents = graph::grad(&mut state.graph, loss, &wrt);
             for (cotangent, of) in cotangents.into_iter().zip(wrt) {
                 let id = cotangent.unwrap_or_else(|| {
@@ -147,7 +193,7 @@ impl GraphBuilder for Tracer<'_> {
         inputs: RSlice<'_, u32>,
         loc: Loc<'_>,
     ) -> u32 {
-        let refuse = |message: String| self.with(Some(loc), |state| state.graph.fail(None, message, ""));
+        let refuse = |message: String| self.with(loc, |state| state.graph.fail(None, message, ""));
         if kind != kind::ATTENTION || inputs.len() != 2 {
             return refuse(format!("asks for a component of kind {kind} with {} inputs", inputs.len()));
         }
@@ -160,12 +206,15 @@ impl GraphBuilder for Tracer<'_> {
             Err(error) => return refuse(error.to_string()),
         };
         let (x, positions) = (inputs[0], inputs[1]);
+        if self.with(loc, |state| seen(state, x)) == NodeId::POISON.0 {
+            return NodeId::POISON.0;
+        }
         let dims = self.tensor_info(x).dims;
         let mixed =
             self.call(&chosen, |builder| chosen.component.outcome(object.trace(builder, x, positions)));
         let Some(mixed) = mixed else { return NodeId::POISON.0 };
-        self.with(Some(loc), |state| {
-            let mixed = known(state, mixed);
+        self.with(loc, |state| {
+            let mixed = seen(state, mixed);
             let same =
                 mixed == NodeId::POISON || state.graph.dims(mixed).iter().map(|dim| *dim as u64).eq(dims);
             if same {
@@ -182,11 +231,12 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn scalar(&self, code: u16, argument: f64, loc: Loc<'_>) -> u32 {
-        self.with(Some(loc), |state| {
+        self.with(loc, |state| {
             let name = match code {
                 scalar::LEARNING_RATE => "learning_rate".to_string(),
                 scalar::BIAS_CORRECTION => format!("bias_correction({argument:?})"),
                 scalar::STEP => "step".to_string(),
+                scalar::STEP_INDEX => STEP_INDEX.to_string(),
                 _ => {
                     return state.graph.fail(
                         None,
@@ -196,12 +246,13 @@ impl GraphBuilder for Tracer<'_> {
                 }
             };
             state.scalars.insert(name.clone(), Scalar { code, argument });
-            state.graph.input(&name, Ty::scalar(DType::F32))
+            let dtype = if code == scalar::STEP_INDEX { DType::I32 } else { DType::F32 };
+            state.graph.input(&name, Ty::scalar(dtype))
         })
     }
 
     fn optimizer_state(&self, name: RStr<'_>, dims: RSlice<'_, u64>, loc: Loc<'_>) -> u32 {
-        self.with(Some(loc), |state| {
+        self.with(loc, |state| {
             if state.bank.is_empty() {
                 return state.graph.fail(None, "asks for optimizer state outside an optimizer", "");
             }
@@ -211,9 +262,10 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn write(&self, state_id: u32, value: u32, loc: Loc<'_>) {
-        self.with(Some(loc), |state| {
-            let (target, value) = (known(state, state_id), known(state, value));
-            if target == NodeId::POISON || value == NodeId::POISON {
+        self.with(loc, |state| {
+            let (target, value) = (seen(state, state_id), seen(state, value));
+            let is_poisoned = target == NodeId::POISON || value == NodeId::POISON;
+            if is_poisoned || refuse_inside(state, "writes optimizer state") {
                 return NodeId::POISON;
             }
             if state.graph.node(target).op != Op::State || state.graph.ty(target) != state.graph.ty(value) {
@@ -230,9 +282,9 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn report(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
-        self.with(Some(loc), |state| {
-            let value = known(state, value);
-            if value != NodeId::POISON {
+        self.with(loc, |state| {
+            let value = seen(state, value);
+            if value != NodeId::POISON && !refuse_inside(state, &format!("reports metric {name}")) {
                 if state.graph.ty(value).elements() != 1 || !state.graph.ty(value).dtype.is_float() {
                     let got = state.graph.describe(value);
                     return state.graph.fail(
@@ -248,7 +300,7 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn fail(&self, message: RStr<'_>, loc: Loc<'_>) {
-        self.with(Some(loc), |state| state.graph.fail(None, message.as_str(), ""));
+        self.with(loc, |state| state.graph.fail(None, message.as_str(), ""));
     }
 
     fn training(&self) -> bool {
@@ -257,5 +309,36 @@ impl GraphBuilder for Tracer<'_> {
 
     fn vocab(&self) -> u64 {
         self.context.vocab as u64
+    }
+    fn region_begin(
+        &self,
+        op: u16,
+        inputs: RSlice<'_, u32>,
+        ints: RSlice<'_, i64>,
+        loc: Loc<'_>,
+    ) -> RVec<u32> {
+        let inside = self.noting(loc, |state| {
+            let inputs: Vec<NodeId> = inputs.iter().map(|id| seen(state, *id)).collect();
+            regions::begin(state, op, &inputs, ints.as_slice(), loc)
+        });
+        inside.into_iter().map(|id| id.0).collect()
+    }
+
+    fn region_end(&self, results: RSlice<'_, u32>, loc: Loc<'_>) -> RVec<u32> {
+        let after = self.noting(loc, |state| {
+            let results: Vec<NodeId> = results.iter().map(|id| seen(state, *id)).collect();
+            regions::end(state, &results)
+        });
+        after.into_iter().map(|id| id.0).collect()
+    }
+
+    fn random(&self, dims: RSlice<'_, u64>, loc: Loc<'_>) -> u32 {
+        self.with(loc, |state| {
+            if !self.training {
+                let hint = "ask whether the trace is for training first";
+                return state.graph.fail(None, "draws random numbers in evaluation", hint);
+            }
+            random::draw(state, &extents(&dims))
+        })
     }
 }

@@ -3,10 +3,14 @@
 mod banks;
 mod builder;
 mod programs;
+mod random;
+mod regions;
 mod tracer;
 mod update;
 
 pub use banks::{Bank, Banks, Parameter};
 pub use programs::{Program, Programs, Shape};
-pub use tracer::{Context, Scalar, Traced, Tracer};
+pub use random::key;
+pub use regions::open_region;
+pub use tracer::{Context, STEP_INDEX, Scalar, Traced, Tracer};
 pub use update::{GlobalNorm, clipped, global_norm, update_alone};

@@ -12,6 +12,7 @@ use plugin_api::abi::{BuilderRef, GraphBuilder_TO, Loc, NONE, scalar};
 use serde_json::Value;
 
 use super::banks::{Banks, Parameter};
+use super::regions::{self, Region};
 use crate::Error;
 use crate::config::Chosen;
 use crate::plugins::{Kind, Registry};
@@ -23,6 +24,9 @@ pub(super) enum Parameters<'t> {
     /// Slices of the banks.
     Banks(&'t Banks),
 }
+
+/// Name of the input that holds the step, counted from 0: the one scalar that evaluation has too.
+pub const STEP_INDEX: &str = "step_index";
 
 /// A scalar that the host computes for each step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +58,20 @@ pub(super) struct State<'t> {
     /// Prefix of the optimizer States of the bank being updated.
     pub(super) bank: String,
     /// Plugins whose code is running, outermost first.
-    pub(super) plugins: Vec<String>,
+    pub(super) frames: Vec<Frame>,
+    /// Regions that are open, outermost first.
+    pub(super) regions: Vec<Region>,
+    /// Draws of random numbers so far, by scope.
+    pub(super) draws: BTreeMap<String, usize>,
+}
+
+/// A component while its code runs. It ends only the scopes and regions that it began.
+pub(super) struct Frame {
+    plugin: String,
+    /// Scopes it has open.
+    pub(super) scopes: usize,
+    /// Regions that were open before it.
+    pub(super) regions: usize,
 }
 
 /// What all traces of a run share.
@@ -91,13 +108,16 @@ impl<'t> Tracer<'t> {
             writes: Vec::new(),
             reports: Vec::new(),
             bank: String::new(),
-            plugins: Vec::new(),
+            frames: Vec::new(),
+            regions: Vec::new(),
+            draws: BTreeMap::new(),
         };
         Tracer { state: RefCell::new(state), context, training }
     }
 
     pub fn finish(self, plan: &str) -> Result<Traced, Error> {
-        let state = self.state.into_inner();
+        let mut state = self.state.into_inner();
+        regions::unwind(&mut state, 0, true);
         if !state.graph.errors.is_empty() {
             state.graph.errors.iter().for_each(|error| tracing::debug!("{error}"));
             return Err(Error::Trace { plan: plan.into(), errors: state.graph.errors });
@@ -106,7 +126,8 @@ impl<'t> Tracer<'t> {
             Parameters::Discover(list) => list,
             Parameters::Banks(_) => Vec::new(),
         };
-        Ok(Traced { graph: state.graph, parameters, scalars: state.scalars })
+        // Closed regions leave what they were built from.
+        Ok(Traced { graph: graph::compact(&state.graph), parameters, scalars: state.scalars })
     }
 
     /// Works on the graph directly, for what the host itself adds to a trace.
@@ -138,35 +159,51 @@ impl<'t> Tracer<'t> {
         chosen: &Chosen,
         run: impl FnOnce(BuilderRef<'_>) -> Result<R, Error>,
     ) -> Option<R> {
-        self.state.borrow_mut().plugins.push(chosen.component.plugin.clone());
-        let scope = self.state.borrow().graph.current_scope().to_string();
+        let mut state = self.state.borrow_mut();
+        let frame =
+            Frame { plugin: chosen.component.plugin.clone(), scopes: 0, regions: state.regions.len() };
+        state.frames.push(frame);
+        drop(state);
         let result = run(GraphBuilder_TO::from_ptr(RRef::new(self), TD_Opaque));
         let mut state = self.state.borrow_mut();
-        // Recorded where it happened, inside the scopes that a panic leaves open.
+        // Recorded where it happened, inside the scopes and regions that a panic leaves open.
         let value = result.map_err(|error| {
             state.graph.fail(None, error.to_string(), "");
         });
-        while state.graph.current_scope() != scope {
-            state.graph.pop_scope();
+        if let Some(frame) = state.frames.pop() {
+            regions::unwind(&mut state, frame.regions, value.is_ok());
+            (0..frame.scopes).for_each(|_| state.graph.pop_scope());
         }
-        state.plugins.pop();
         value.ok()
     }
 
     /// Applies `change` to the state; errors it records get the plugins and the source line.
-    pub(super) fn with(&self, loc: Option<Loc<'_>>, change: impl FnOnce(&mut State<'t>) -> NodeId) -> u32 {
+    pub(super) fn with(&self, loc: Loc<'_>, change: impl FnOnce(&mut State<'t>) -> NodeId) -> u32 {
+        self.noting(loc, change).0
+    }
+
+    /// [`Tracer::with`] for whatever `change` returns.
+    pub(super) fn noting<R>(&self, loc: Loc<'_>, change: impl FnOnce(&mut State<'t>) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let before = state.graph.errors.len();
-        let id = change(&mut state);
-        let plugins = state.plugins.join(" > ");
-        let location = match loc {
-            Some(loc) if !loc.file.is_empty() => format!("plugin {plugins}, {}:{}", loc.file, loc.line),
-            _ => format!("plugin {plugins}"),
-        };
+        let result = change(&mut state);
+        let location = state.location(loc);
         state.graph.errors[before..]
             .iter_mut()
             .for_each(|error: &mut GraphError| error.location = location.clone());
-        id.0
+        result
+    }
+}
+
+impl State<'_> {
+    /// `plugin model-transformer > attention-full, src/lib.rs:31`
+    pub(super) fn location(&self, loc: Loc<'_>) -> String {
+        let plugins: Vec<&str> = self.frames.iter().map(|frame| frame.plugin.as_str()).collect();
+        let plugins = plugins.join(" > ");
+        if loc.file.is_empty() {
+            return format!("plugin {plugins}");
+        }
+        format!("plugin {plugins}, {}:{}", loc.file, loc.line)
     }
 }
 

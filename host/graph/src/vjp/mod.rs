@@ -22,6 +22,10 @@ pub enum Rule<'b> {
 }
 
 pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule<'b> {
+    // Of a cotangent that failed, an error tells already.
+    if ct.id == NodeId::POISON {
+        return Rule::Missing;
+    }
     let x = |index: usize| b.var(node.inputs[index]);
     let y = b.var(result);
     let one = |ct: Var<'b>| Rule::Cotangents(vec![Some(ct)]);
@@ -145,6 +149,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::CrossEntropy => Rule::Cotangents(vec![Some(cross_entropy_cotangent(x(0), x(1), ct)), None]),
         Op::Rope | Op::Attention | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
 
+        // Bits that were computed with are no number to differentiate by, and a zero would be a wrong answer.
+        Op::Bitcast if y.ty().dtype.is_float() => Rule::Missing,
         Op::Const | Op::Iota | Op::Rand | Op::Input | Op::State | Op::StopGrad => Rule::Constant,
         Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq | Op::ArgMax => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
