@@ -16,6 +16,11 @@ impl Ty {
         Ty { dtype, dims: dims.to_vec() }
     }
 
+    /// Whether a tensor may have these extents: each from 1 up, and few enough axes and elements.
+    pub fn is_supported(dims: &[usize]) -> bool {
+        crate::infer::supported(dims).is_ok()
+    }
+
     pub fn scalar(dtype: DType) -> Ty {
         Ty::new(dtype, &[])
     }

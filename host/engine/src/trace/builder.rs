@@ -43,13 +43,6 @@ pub(super) fn extents(dims: &RSlice<'_, u64>) -> Vec<usize> {
     dims.iter().map(|dim| *dim as usize).collect()
 }
 
-/// A parameter, or what a region returns, has at most this many elements: a larger one is a mistake in the plugin.
-pub(super) const MAX_ELEMENTS: u128 = 1 << 40;
-
-pub(super) fn too_large(dims: &[usize]) -> bool {
-    dims.iter().map(|dim| *dim as u128).fold(1, u128::saturating_mul) > MAX_ELEMENTS
-}
-
 /// Effects stand outside regions, where they happen once in each step.
 fn refuse_inside(state: &mut State<'_>, what: &str) -> bool {
     let Some(region) = state.regions.last() else { return false };
@@ -120,7 +113,7 @@ impl GraphBuilder for Tracer<'_> {
             let path =
                 if scope.is_empty() { spec.name.to_string() } else { format!("{scope}.{}", spec.name) };
             let dims = extents(&spec.dims);
-            if dims.contains(&0) || too_large(&dims) {
+            if !Ty::is_supported(&dims) {
                 return state.graph.fail(
                     None,
                     format!("parameter {path} has extents {dims:?}"),

@@ -1,14 +1,10 @@
 //! Scan and When as plugins build them: what is begun is ended, by the component that began it, or else an error says
 //! where it was begun. The graph does the building; here its callers are mistrusted.
 
-use graph::{Graph, NodeId, Op, ScanOptions};
+use graph::{Graph, MAX_STEPS, NodeId, Op, ScanOptions};
 use plugin_api::abi::Loc;
 
-use super::builder::too_large;
 use super::tracer::State;
-
-/// A loop is unrolled where it is compiled, so a longer one is a mistake.
-const MAX_STEPS: usize = 1 << 20;
 
 /// A region that is open.
 pub(super) struct Region {
@@ -94,14 +90,7 @@ pub(super) fn end(state: &mut State<'_>, results: &[NodeId]) -> Vec<NodeId> {
     if !region.is_open {
         return poison;
     }
-    let after = state.graph.close_region(results);
-    let is_large = |id: &&NodeId| **id != NodeId::POISON && too_large(state.graph.dims(**id));
-    if let Some(large) = after.iter().find(is_large).copied() {
-        let message = format!("would make a tensor of {:?}", state.graph.dims(large));
-        state.graph.fail(Some(region.op), message, "check the extents and the number of steps");
-        return poison;
-    }
-    after
+    state.graph.close_region(results)
 }
 
 /// Takes back the regions that a component left open, beyond the first `outer`. They are an error of their own unless

@@ -7,7 +7,7 @@ use crate::attributes::{ScanShape, WhenShape};
 use crate::{Graph, NodeId, Ty};
 
 /// Most steps of a Scan: plans hold every step.
-const MAX_STEPS: usize = 1 << 16;
+pub const MAX_STEPS: usize = 1 << 16;
 
 /// Type of a node that has several results, or none: it is only read through `Result`.
 pub fn unit() -> Ty {
@@ -23,7 +23,7 @@ pub fn scan(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault>
     if shape.length == 0 || shape.length > MAX_STEPS {
         return Err(hinted(
             format!("runs {} times", shape.length),
-            "a Scan has 1 to 65536 steps; let a step take a chunk of several tokens",
+            &format!("a Scan has 1 to {MAX_STEPS} steps; let a step take a chunk of several tokens"),
         ));
     }
     let mut wanted = vec![Ty::scalar(DType::I32)];
