@@ -38,8 +38,14 @@ const SECTIONS: &[(&str, &str, &str)] = &[
         "Reductions",
         "Axes are folded to size 1 and stay, so that the result has the rank of its operand.",
     ),
+    ("Ordered", "Ordered", "What depends on the order of the elements along an axis."),
     ("Contraction", "Contraction", "Sums of products over pairs of axes: every matrix product."),
-    ("Structure", "Structure", "What the program does rather than what a value is."),
+    (
+        "Structure",
+        "Structure",
+        "What the program does rather than what a value is. `Scan` and `When` are not emitted: a plugin begins a region, \
+      emits its body and ends it. An op with several results is no tensor; `Result` takes one of them.",
+    ),
     (
         "Composite",
         "Composites",
