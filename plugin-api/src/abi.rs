@@ -231,6 +231,35 @@ pub trait GraphBuilder {
         self.fail(RStr::from_str("this host is older than ABI 1.1 and has no random numbers"), loc);
         POISON
     }
+
+    /// Begins a chunk of the sequence whose first token has position `start`; with `u64::MAX` ends the sequence.
+    /// Since 1.1.
+    fn chunk(&self, start: u64, loc: Loc<'_>) {
+        let _ = start;
+        self.fail(RStr::from_str("this host is older than ABI 1.1 and reads no sequence in chunks"), loc);
+    }
+
+    /// Position of the first token of the chunk; 0 outside chunks. Since 1.1.
+    fn chunk_start(&self) -> u64 {
+        0
+    }
+
+    /// What [`GraphBuilder::fast_write`] left under this name in the current scope, in this sequence; else [`NONE`].
+    /// Since 1.1.
+    fn fast_read(&self, name: RStr<'_>, loc: Loc<'_>) -> u32 {
+        let _ = (name, loc);
+        NONE
+    }
+
+    /// Leaves a value for later chunks of the sequence. Outside chunks it has no effect. Since 1.1.
+    fn fast_write(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
+        let _ = (name, value, loc);
+    }
+
+    /// Where the target had the largest logit in the pass that gave the token losses: f32`[B, T]`, 1 or 0. Since 1.1.
+    fn correct(&self, value: u32, loc: Loc<'_>) {
+        let _ = (value, loc);
+    }
 }
 
 /// A borrowed builder, as handed to components.

@@ -29,6 +29,11 @@ pub trait Builder {
     fn region_begin(&self, op: Op, inputs: &[u32], ints: &[i64], at: &Location<'_>) -> Vec<u32>;
     fn region_end(&self, results: &[u32], at: &Location<'_>) -> Vec<u32>;
     fn random(&self, dims: &[usize], at: &Location<'_>) -> u32;
+    fn chunk(&self, start: u64, at: &Location<'_>);
+    fn chunk_start(&self) -> u64;
+    fn fast_read(&self, name: &str, at: &Location<'_>) -> u32;
+    fn fast_write(&self, name: &str, value: u32, at: &Location<'_>);
+    fn correct(&self, value: u32, at: &Location<'_>);
 }
 
 /// What a component traces with.
@@ -159,6 +164,12 @@ impl<'c> Cx<'c> {
         self.emit(Op::Iota, &[], &[0, DType::I32 as i64, n as i64], &[])
     }
 
+    /// Tensors one after another along an axis; other extents agree.
+    #[track_caller]
+    pub fn concat(&'c self, parts: &[Tensor<'c>], axis: usize) -> Tensor<'c> {
+        self.emit(Op::Concat, parts, &[axis as i64], &[])
+    }
+
     /// Any op of the table.
     #[track_caller]
     pub fn emit(&'c self, op: Op, inputs: &[Tensor<'c>], ints: &[i64], floats: &[f64]) -> Tensor<'c> {
@@ -250,5 +261,25 @@ impl Builder for BuilderRef<'_> {
 
     fn random(&self, dims: &[usize], at: &Location<'_>) -> u32 {
         GraphBuilder::random(self, extents(dims)[..].into(), loc(at))
+    }
+
+    fn chunk(&self, start: u64, at: &Location<'_>) {
+        GraphBuilder::chunk(self, start, loc(at));
+    }
+
+    fn chunk_start(&self) -> u64 {
+        GraphBuilder::chunk_start(self)
+    }
+
+    fn fast_read(&self, name: &str, at: &Location<'_>) -> u32 {
+        GraphBuilder::fast_read(self, name.into(), loc(at))
+    }
+
+    fn fast_write(&self, name: &str, value: u32, at: &Location<'_>) {
+        GraphBuilder::fast_write(self, name.into(), value, loc(at));
+    }
+
+    fn correct(&self, value: u32, at: &Location<'_>) {
+        GraphBuilder::correct(self, value, loc(at));
     }
 }

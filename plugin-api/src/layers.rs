@@ -119,10 +119,4 @@ impl<'c> Cx<'c> {
         let start = || self.constant(0.0, DType::F32, &[x.dim(0), taps - 1, x.dim(-1)]);
         causal_conv(x, weight, tail.unwrap_or_else(start))
     }
-
-    /// 0, 1, ..., T - 1 for `x[B, T, ...]`.
-    #[track_caller]
-    pub fn positions(&'c self, x: Tensor<'c>) -> Tensor<'c> {
-        self.emit(Op::Iota, &[], &[0, DType::I32 as i64, x.dim(1) as i64], &[])
-    }
 }

@@ -48,6 +48,7 @@ mod random;
 mod recurrence;
 mod regions;
 mod rows;
+mod sequence;
 mod tensor;
 
 pub use attention::{attention, attention_with, Attend, Mask};
@@ -61,6 +62,7 @@ pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
 pub use recurrence::{gated_delta_rule, linear_attention};
 pub use regions::Scan;
+pub use sequence::Fast;
 pub use tensor::Tensor;
 
 #[doc(hidden)]
@@ -71,7 +73,7 @@ pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
-        Attend, Attention, Cx, DType, Dims, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output, Role,
-        Scan, Tensor,
+        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output,
+        Role, Scan, Tensor,
     };
 }

@@ -1,8 +1,15 @@
 //! Functions of the last axis as a whole: each row of a tensor is reduced or normalised.
 
-use crate::Tensor;
+use crate::{DType, Op, Tensor};
 
 impl<'c> Tensor<'c> {
+    /// (x - mean) / sqrt(variance + eps) over the last axis: a layer norm without weights.
+    #[track_caller]
+    pub fn standardized(self, eps: f64) -> Tensor<'c> {
+        let ones = self.cx().constant(1.0, DType::F32, &[self.dim(-1)]);
+        self.cx().emit(Op::LayerNorm, &[self, ones], &[], &[eps])
+    }
+
     /// log(sum e^x) over the last axis, which is removed.
     #[track_caller]
     pub fn logsumexp(self) -> Tensor<'c> {

@@ -134,6 +134,13 @@ impl<'c> Tensor<'c> {
         self.apply(Op::Dot, &[weight], &[0, 1, last, 1], &[1.0])
     }
 
+    /// Sum over the last axis of both, with a matrix for each row of the batch: `x[B, T, K]` with `w[B, N, K]` gives
+    /// `[B, T, N]`.
+    #[track_caller]
+    pub fn dot_each(self, weights: Tensor<'c>) -> Tensor<'c> {
+        self.apply(Op::Dot, &[weights], &[1, 1, 0, 0, 2, 2], &[1.0])
+    }
+
     /// `[B, T, H * D]` to `[B, H, T, D]`.
     #[track_caller]
     pub fn split_heads(self, heads: usize) -> Tensor<'c> {

@@ -39,7 +39,9 @@ impl Attention for Full {
         let q = biased("bq", cx.linear("wq", x_btd, d)).split_heads(self.heads);
         let k = biased("bk", cx.linear("wk", x_btd, d_kv)).split_heads(self.groups());
         let v = biased("bv", cx.linear("wv", x_btd, d_kv)).split_heads(self.groups());
-        let mixed = attention(turned(q), turned(k), v).merge_heads();
+        // Where the sequence is read in chunks, keys and values of earlier ones come first.
+        let (k, v) = cx.kv_memory(turned(k), v);
+        let mixed = attention(turned(q), k, v).merge_heads();
         biased("bo", cx.linear_scaled("wo", mixed, d, self.out_init))
     }
 

@@ -2,11 +2,11 @@
 
 use abi_stable::std_types::{RSlice, RStr, RVec};
 use graph::{DType, NodeId, Op, Ty};
-use plugin_api::abi::{GraphBuilder, Loc, ParameterSpec, TensorInfo, kind, scalar};
+use plugin_api::abi::{GraphBuilder, Loc, NONE, ParameterSpec, TensorInfo, kind, scalar};
 
 use super::banks::Parameter;
 use super::tracer::{Parameters, STEP_INDEX, Scalar, State, Tracer};
-use super::{random, regions};
+use super::{random, regions, sequence};
 
 /// An id that came over the ABI, checked: one that is no tensor is an error, not an index.
 pub(super) fn known(state: &mut State<'_>, id: u32) -> NodeId {
@@ -333,5 +333,31 @@ impl GraphBuilder for Tracer<'_> {
             }
             random::draw(state, &extents(&dims))
         })
+    }
+
+    fn chunk(&self, start: u64, loc: Loc<'_>) {
+        self.with(loc, |state| sequence::begin(state, start));
+    }
+
+    fn chunk_start(&self) -> u64 {
+        self.state.borrow().chunk.as_ref().map_or(0, |chunk| chunk.start)
+    }
+
+    fn fast_read(&self, name: RStr<'_>, _loc: Loc<'_>) -> u32 {
+        sequence::read(&self.state.borrow(), &name).map_or(NONE, |id| id.0)
+    }
+
+    fn fast_write(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
+        self.with(loc, |state| {
+            let value = known(state, value);
+            sequence::write(state, &name, value)
+        });
+    }
+
+    fn correct(&self, value: u32, loc: Loc<'_>) {
+        self.with(loc, |state| {
+            state.correct = Some(known(state, value));
+            NodeId::POISON
+        });
     }
 }

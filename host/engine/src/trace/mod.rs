@@ -5,6 +5,7 @@ mod builder;
 mod programs;
 mod random;
 mod regions;
+mod sequence;
 mod tracer;
 mod update;
 

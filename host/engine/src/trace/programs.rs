@@ -249,25 +249,40 @@ impl Maker<'_> {
         let tracer = Tracer::new(self.context, Some(banks), false);
         let batch = self.shape.batch;
         let (token_losses, _) = self.losses(&tracer, batch);
-        let tokens = self.tokens(&tracer, "tokens", batch);
-        let targets = self.tokens(&tracer, "targets", batch);
-        let logits = self.forward(&tracer, tokens, None);
-        if token_losses != NodeId::POISON && logits != NodeId::POISON {
-            tracer.graph(|graph| {
-                let correct = Builder::with(graph, |b| {
-                    let logits = b.var(logits);
-                    let (dims, target) = (logits.dims(), b.var(targets));
-                    let chosen = target.reshape(&[batch, self.shape.window, 1]).broadcast(&dims);
-                    let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
-                    let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
-                    let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
-                    beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
-                });
-                graph.output("token_losses", token_losses);
-                graph.output("correct", correct);
-            });
-        }
+        let correct = match tracer.take_correct() {
+            Some(correct) => {
+                let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
+                let what = format!("what model {} calls correct", self.chosen_model.component.name());
+                tracer.graph(|graph| check(graph, correct, &wanted, &what))
+            }
+            None => self.correct(&tracer),
+        };
+        tracer.graph(|graph| {
+            graph.output("token_losses", token_losses);
+            graph.output("correct", correct);
+        });
         tracer.finish("eval")
+    }
+
+    /// Whether the forward pass gives each target the highest logit.
+    fn correct(&self, tracer: &Tracer<'_>) -> NodeId {
+        let batch = self.shape.batch;
+        let (tokens, targets) = (self.tokens(tracer, "tokens", batch), self.tokens(tracer, "targets", batch));
+        let logits = self.forward(tracer, tokens, None);
+        if logits == NodeId::POISON {
+            return logits;
+        }
+        tracer.graph(|graph| {
+            Builder::with(graph, |b| {
+                let logits = b.var(logits);
+                let (dims, target) = (logits.dims(), b.var(targets));
+                let chosen = target.reshape(&[batch, self.shape.window, 1]).broadcast(&dims);
+                let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
+                let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
+                let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
+                beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
+            })
+        })
     }
 
     /// Logits of the position that the input `position` names, for one window.

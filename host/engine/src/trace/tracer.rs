@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::banks::{Banks, Parameter};
 use super::regions::{self, Region};
+use super::sequence::Chunk;
 use crate::Error;
 use crate::config::Chosen;
 use crate::plugins::{Kind, Registry};
@@ -63,6 +64,10 @@ pub(super) struct State<'t> {
     pub(super) regions: Vec<Region>,
     /// Draws of random numbers so far, by scope.
     pub(super) draws: BTreeMap<String, usize>,
+    /// The chunk of the sequence that is being traced.
+    pub(super) chunk: Option<Chunk>,
+    /// What the model says of its targets, where its training pass is not its forward pass.
+    pub(super) correct: Option<NodeId>,
 }
 
 /// A component while its code runs. It ends only the scopes and regions that it began.
@@ -111,6 +116,8 @@ impl<'t> Tracer<'t> {
             frames: Vec::new(),
             regions: Vec::new(),
             draws: BTreeMap::new(),
+            chunk: None,
+            correct: None,
         };
         Tracer { state: RefCell::new(state), context, training }
     }
@@ -142,6 +149,11 @@ impl<'t> Tracer<'t> {
 
     pub fn take_writes(&self) -> Vec<(NodeId, NodeId)> {
         std::mem::take(&mut self.state.borrow_mut().writes)
+    }
+
+    /// What the model has said of its targets.
+    pub fn take_correct(&self) -> Option<NodeId> {
+        self.state.borrow_mut().correct.take()
     }
 
     pub fn take_reports(&self) -> Vec<(String, NodeId)> {
