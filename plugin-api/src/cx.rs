@@ -29,11 +29,18 @@ pub trait Builder {
     fn region_begin(&self, op: Op, inputs: &[u32], ints: &[i64], at: &Location<'_>) -> Vec<u32>;
     fn region_end(&self, results: &[u32], at: &Location<'_>) -> Vec<u32>;
     fn random(&self, dims: &[usize], at: &Location<'_>) -> u32;
-    fn chunk(&self, start: u64, at: &Location<'_>);
-    fn chunk_start(&self) -> u64;
-    fn fast_read(&self, name: &str, at: &Location<'_>) -> u32;
-    fn fast_write(&self, name: &str, value: u32, at: &Location<'_>);
-    fn correct(&self, value: u32, at: &Location<'_>);
+    /// A builder without a sequence (one for a single layer, say) has no chunks, and memories that nobody reads.
+    fn chunk(&self, _start: u64, at: &Location<'_>) {
+        self.fail("this builder reads no sequence in chunks", at);
+    }
+    fn chunk_start(&self) -> u64 {
+        0
+    }
+    fn fast_read(&self, _name: &str, _at: &Location<'_>) -> u32 {
+        NONE
+    }
+    fn fast_write(&self, _name: &str, _value: u32, _at: &Location<'_>) {}
+    fn correct(&self, _value: u32, _at: &Location<'_>) {}
 }
 
 /// What a component traces with.

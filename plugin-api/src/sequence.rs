@@ -82,15 +82,16 @@ impl<'c> Cx<'c> {
         Fast { cx: self, name, value, is_written }
     }
 
-    /// k and v `[B, H, T, D]` behind those of earlier chunks, which are kept for later ones. As they are outside
-    /// chunks.
+    /// k and v `[B, H, T, D]` behind those of earlier chunks, which are kept for later ones; with `detach` no gradient
+    /// reaches those of earlier chunks. As they are outside chunks.
     #[track_caller]
-    pub fn kv_memory(&'c self, k: Tensor<'c>, v: Tensor<'c>) -> (Tensor<'c>, Tensor<'c>) {
+    pub fn kv_memory(&'c self, k: Tensor<'c>, v: Tensor<'c>, detach: bool) -> (Tensor<'c>, Tensor<'c>) {
         let at = Location::caller();
         let joined = |name: &str, new: Tensor<'c>| {
             let past = self.builder().fast_read(name, at);
             let all = match past {
                 NONE => new,
+                past if detach => self.concat(&[self.tensor(past).stop_grad(), new], 2),
                 past => self.concat(&[self.tensor(past), new], 2),
             };
             self.builder().fast_write(name, all.id(), at);

@@ -5,6 +5,16 @@
 use plugin_api::prelude::*;
 
 options! {
+    /// What passes from a chunk of a sequence to the keys and values of earlier chunks.
+    pub enum KvGrad {
+        /// The gradient.
+        Full,
+        /// Nothing: one backward pass a chunk is enough.
+        Detach,
+    }
+}
+
+options! {
     /// softmax(q k' / sqrt(D / H)) v over all earlier positions.
     pub struct Full {
         /// Query heads; divides the model width.
@@ -20,6 +30,7 @@ options! {
         /// Factor on the initial standard deviation of the output projection.
         #[schemars(range(min = 0.0))]
         pub out_init: f64 = 1.0,
+        pub kv_grad: KvGrad = KvGrad::Full,
     }
 }
 
@@ -40,7 +51,7 @@ impl Attention for Full {
         let k = biased("bk", cx.linear("wk", x_btd, d_kv)).split_heads(self.groups());
         let v = biased("bv", cx.linear("wv", x_btd, d_kv)).split_heads(self.groups());
         // Where the sequence is read in chunks, keys and values of earlier ones come first.
-        let (k, v) = cx.kv_memory(turned(k), v);
+        let (k, v) = cx.kv_memory(turned(k), v, self.kv_grad == KvGrad::Detach);
         let mixed = attention(turned(q), k, v).merge_heads();
         biased("bo", cx.linear_scaled("wo", mixed, d, self.out_init))
     }

@@ -10,11 +10,13 @@ pub enum Family {
     Traced(Build),
     /// Steps of the optimizer component of this name.
     Optimizer(&'static str),
+    /// HOPE with attention, whole.
+    Hope,
     /// Learning rates of the engine, which computes them in f64 on every device.
     Schedule,
 }
 
-use Family::{Optimizer, Schedule, Traced};
+use Family::{Hope, Optimizer, Schedule, Traced};
 
 const FAMILIES: &[(&str, Family)] = &[
     ("rms_norm*", Traced(norm::rms_norm)),
@@ -55,6 +57,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("threefry2x32*", Traced(random::threefry)),
     ("clip_global_norm*", Traced(clip::global_norm)),
     ("schedules*", Schedule),
+    ("nested-model-hope-attention*", Hope),
     ("adamw*", Optimizer("adamw")),
     ("adafactor*", Optimizer("adafactor")),
     ("lion*", Optimizer("lion")),

@@ -11,6 +11,7 @@ mod families;
 mod file;
 mod layer;
 mod loss;
+mod model;
 mod norm;
 mod optimizer;
 mod random;
@@ -134,6 +135,7 @@ fn compute(family: Family, case: &Case, device: Device, plugins: &Registry) -> R
     match family {
         Family::Traced(build) => trace::run(build, case, device),
         Family::Optimizer(name) => optimizer::run(name, case, device, plugins),
+        Family::Hope => model::hope(case, device, plugins),
         Family::Schedule => schedule::run(case, device),
     }
 }

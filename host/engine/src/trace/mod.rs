@@ -1,5 +1,6 @@
 //! From components to graphs: one trace per plan, all over the same parameter banks.
 
+mod alone;
 mod banks;
 mod builder;
 mod programs;
@@ -9,6 +10,7 @@ mod sequence;
 mod tracer;
 mod update;
 
+pub use alone::{Window, loss_alone};
 pub use banks::{Bank, Banks, Parameter};
 pub use programs::{Program, Programs, Shape};
 pub use random::key;

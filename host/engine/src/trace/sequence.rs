@@ -22,8 +22,9 @@ pub(super) struct Chunk {
 /// Begins the next chunk, or with `u64::MAX` ends the sequence.
 pub(super) fn begin(state: &mut State<'_>, start: u64) -> NodeId {
     if start == u64::MAX {
-        if state.chunk.take().is_none() {
-            return state.graph.fail(None, "ends chunks that were not begun", "use cx.chunks");
+        match state.chunk.take() {
+            Some(chunk) => state.memories = chunk.values,
+            None => return state.graph.fail(None, "ends chunks that were not begun", "use cx.chunks"),
         }
         return NodeId::POISON;
     }

@@ -66,6 +66,8 @@ pub(super) struct State<'t> {
     pub(super) draws: BTreeMap<String, usize>,
     /// The chunk of the sequence that is being traced.
     pub(super) chunk: Option<Chunk>,
+    /// Memories as the sequence read last has left them.
+    pub(super) memories: BTreeMap<String, NodeId>,
     /// What the model says of its targets, where its training pass is not its forward pass.
     pub(super) correct: Option<NodeId>,
 }
@@ -117,6 +119,7 @@ impl<'t> Tracer<'t> {
             regions: Vec::new(),
             draws: BTreeMap::new(),
             chunk: None,
+            memories: BTreeMap::new(),
             correct: None,
         };
         Tracer { state: RefCell::new(state), context, training }
@@ -149,6 +152,11 @@ impl<'t> Tracer<'t> {
 
     pub fn take_writes(&self) -> Vec<(NodeId, NodeId)> {
         std::mem::take(&mut self.state.borrow_mut().writes)
+    }
+
+    /// Memories at the end of a sequence that was read in chunks, by path.
+    pub fn memories(&self) -> BTreeMap<String, NodeId> {
+        self.state.borrow().memories.clone()
     }
 
     /// What the model has said of its targets.
