@@ -14,7 +14,7 @@ fn an_unknown_component_names_the_nearest() {
         let sentence = sandbox.refused(&[flag, typo]);
         says(&sentence, &[kind, typo, &format!("did you mean {nearest}?"), "looked in ", "release/plugins"]);
     }
-    says(&sandbox.refused(&["--plugin=zzz"]), &["there is no model \"zzz\"", "known: transformer"]);
+    says(&sandbox.refused(&["--plugin=zzz"]), &["there is no model \"zzz\"", "known: hope, transformer"]);
     // A name of another kind is no name of this one.
     says(
         &sandbox.refused(&["--optim=transformer"]),

@@ -55,7 +55,7 @@ options! {
         pub online_chunk: usize = 32,
         /// Step of a write.
         #[schemars(range(min = 0.0))]
-        pub memory_lr: f64 = 0.1,
+        pub memory_lr: f64 = 0.01,
         /// Factor on the teach signal.
         pub teach_scale: f64 = 1.0,
         pub teach_norm: TeachNorm = TeachNorm::Token,

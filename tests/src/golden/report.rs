@@ -103,6 +103,9 @@ impl Report {
     }
 }
 
+/// Tensors without a value that a line names.
+const MOST_MISSING: usize = 4;
+
 /// What stands above the lines.
 pub fn heading() -> String {
     columns("case", "device", "error", "allowed", "")
@@ -119,7 +122,10 @@ impl fmt::Display for Line {
         let (measure, text) = match &self.verdict {
             Verdict::Pass(measure) if measure.missing.is_empty() => (Some(measure), "pass".to_string()),
             Verdict::Pass(measure) => {
-                (Some(measure), format!("pass (without {})", measure.missing.join(", ")))
+                let named = measure.missing[..measure.missing.len().min(MOST_MISSING)].join(", ");
+                let more = measure.missing.len().saturating_sub(MOST_MISSING);
+                let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+                (Some(measure), format!("pass (without {named}{more})"))
             }
             Verdict::Fail(Failure { reason, measure }) => (measure.as_ref(), format!("fail: {reason}")),
             Verdict::Unsupported(why) => (None, format!("unsupported ({why})")),

@@ -1,0 +1,99 @@
+//! HOPE: each sequence owns its memories, and writes change what is read.
+
+use engine::config::Chosen;
+use engine::plugins::{Kind, Registry};
+use engine::trace::{Window, loss_alone};
+use graph::Graph;
+use graph::interp::{self, Tensor};
+use host_tests::replay::inputs;
+use serde_json::{Value, json};
+
+fn traced(batch: usize, options: Value) -> Graph {
+    let registry = registry();
+    let chosen = |kind, name, options: &Value| {
+        let component = registry.find(kind, name).unwrap();
+        let options = component.resolve(options).unwrap();
+        Chosen { component, options }
+    };
+    let mut model =
+        json!({ "d_model": 8, "layers": 2, "d_hidden": 12, "periods": [2, 4], "online_chunk": 2 });
+    model.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let model = chosen(Kind::Model, "hope", &model);
+    let attention = chosen(Kind::Attention, "full", &json!({ "heads": 2 }));
+    loss_alone(&registry, &model, &attention, Window { vocab: 8, batch, tokens: 9 }).unwrap().graph
+}
+
+fn registry() -> Registry {
+    Registry::of(vec![host_tests::host().with_file_name("plugins")])
+}
+
+/// Outputs by name.
+fn run(graph: &Graph, inputs: &[Tensor]) -> Vec<(String, Tensor)> {
+    let outputs = interp::run(graph, inputs, &mut []);
+    graph.outputs.iter().map(|decl| decl.name.clone()).zip(outputs).collect()
+}
+
+/// One row of a batch, where a tensor has one.
+fn row(tensor: &Tensor, index: usize) -> Vec<f64> {
+    let length = tensor.data.len() / tensor.ty.dims[0];
+    tensor.data[index * length..][..length].to_vec()
+}
+
+#[test]
+fn a_sequence_of_a_batch_keeps_the_memories_it_would_have_alone() {
+    const BATCH: usize = 3;
+    let (together, alone) =
+        (traced(BATCH, json!({ "memory_lr": 0.3 })), traced(1, json!({ "memory_lr": 0.3 })));
+    let (all, _) = inputs(&together, 4);
+    let memories: Vec<(String, Tensor)> =
+        run(&together, &all).into_iter().filter(|(name, _)| name.starts_with("memory.")).collect();
+    assert!(memories.len() > 20, "{} memories", memories.len());
+    for index in 0..BATCH {
+        let own: Vec<Tensor> = alone
+            .inputs
+            .iter()
+            .map(|decl| {
+                let at = together.inputs.iter().position(|other| other.name == decl.name).unwrap();
+                let is_text = matches!(decl.name.as_str(), "tokens" | "targets");
+                let data = if is_text { row(&all[at], index) } else { all[at].data.clone() };
+                Tensor { ty: decl.ty.clone(), data }
+            })
+            .collect();
+        for (name, single) in run(&alone, &own).iter().filter(|(name, _)| name.starts_with("memory.")) {
+            let (_, of_batch) = memories.iter().find(|(known, _)| known == name).unwrap();
+            // Keys and values have a batch axis too, so every memory is compared by row.
+            for (a, b) in row(of_batch, index).iter().zip(&single.data) {
+                assert!((a - b).abs() <= 1e-12 * (1.0 + b.abs()), "{name}, sequence {index}: {a} for {b}");
+            }
+        }
+    }
+}
+
+#[test]
+fn writes_change_the_loss_and_a_closed_gate_does_not() {
+    let loss = |options: Value| {
+        let graph = traced(2, options);
+        let (inputs, _) = inputs(&graph, 7);
+        let outputs = run(&graph, &inputs);
+        outputs.iter().find(|(name, _)| name == "loss").unwrap().1.data[0]
+    };
+    let (on, off) = (loss(json!({ "memory_lr": 0.3 })), loss(json!({ "writes": false })));
+    let closed = loss(json!({ "memory_lr": 0.3, "gate": 1e6 }));
+    assert!((on - off).abs() > 1e-3, "{on} with writes, {off} without");
+    assert!((closed - off).abs() < 1e-12, "{closed} behind a closed gate, {off} without writes");
+}
+
+#[test]
+fn what_gradients_see_of_writes_changes_no_value() {
+    let graphs = ["none", "chunk", "full"].map(|write_grad| traced(2, json!({ "write_grad": write_grad })));
+    let (given, _) = inputs(&graphs[0], 9);
+    let [none, chunk, full] = graphs.map(|graph| run(&graph, &given));
+    let of = |results: &[(String, Tensor)], wanted: &str| -> f64 {
+        let found = results.iter().find(|(name, _)| name == wanted).unwrap();
+        found.1.data.iter().map(|x| x * x).sum()
+    };
+    for other in [&chunk, &full] {
+        assert!((of(&none, "loss") - of(other, "loss")).abs() < 1e-12);
+        assert!((of(&none, "gradient.embedding") - of(other, "gradient.embedding")).abs() > 1e-9);
+    }
+}
