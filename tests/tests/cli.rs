@@ -73,6 +73,7 @@ fn plugins_are_listed_without_running_them() {
     says(line("model "), &["transformer", "model-transformer 0.", "Decoder-only"]);
     says(line("attention "), &["full", "attention-full 0."]);
     says(line("optimizer "), &["adamw", "optim-adamw 0."]);
+    says(&list, &["muon", "optim-muon 0."]);
     for file in ["libtext.so", "libcut.so", "libempty.so"] {
         says(line(&format!("not usable: mine/{file}")), &["is not a library"]);
     }
@@ -137,7 +138,7 @@ fn the_doctor_is_content_here() {
     let text = sandbox.host(&["doctor"]).succeeded().stdout;
     says(
         &text,
-        &["ok   host", "ok   cpu", "ok   plugins", "3 components", "ok   presets", "tiny", "ok   runs"],
+        &["ok   host", "ok   cpu", "ok   plugins", "4 components", "ok   presets", "tiny", "ok   runs"],
     );
     assert!(!text.contains("MISS"), "{text}");
 }

@@ -1,7 +1,7 @@
 //! Which runner a case gets: the first row whose pattern fits its name. `*` at the end fits any rest.
 
 use super::trace::Build;
-use super::{attention, clip, elementwise, layer, loss, norm, random, recurrence, second_order};
+use super::{attention, clip, elementwise, layer, loss, matrix, norm, random, recurrence, second_order};
 
 /// How the cases of a family are computed.
 #[derive(Clone, Copy)]
@@ -55,6 +55,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("threefry2x32*", Traced(random::threefry)),
     ("clip_global_norm*", Traced(clip::global_norm)),
     ("schedules*", Schedule),
+    ("newton_schulz*", Traced(matrix::newton_schulz)),
     ("adamw*", Optimizer("adamw")),
     ("adafactor*", Optimizer("adafactor")),
     ("lion*", Optimizer("lion")),

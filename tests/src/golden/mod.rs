@@ -11,6 +11,7 @@ mod families;
 mod file;
 mod layer;
 mod loss;
+mod matrix;
 mod norm;
 mod optimizer;
 mod random;
