@@ -91,3 +91,54 @@ pub(super) fn split(
     }
     Ok(Banks::new(placed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use plugin_api::abi::role;
+
+    fn parameter(path: &str, role: u8, dims: &[usize]) -> Parameter {
+        Parameter { path: path.into(), dims: dims.to_vec(), role, init: 0, init_argument: 0.0 }
+    }
+
+    #[test]
+    fn a_stacked_parameter_is_a_matrix_or_not_taken() {
+        let matrix = |dims: &[usize]| {
+            let found = place(&parameter("w", role::MATRIX, dims), layout::STACKED, false);
+            found.map(|place| place.matrix)
+        };
+        assert_eq!(matrix(&[8, 3]), Some(Some([8, 3])));
+        assert_eq!(matrix(&[8, 1, 4, 2]), Some(Some([8, 8])), "a filter is its first axis and the rest");
+        assert_eq!((matrix(&[8]), matrix(&[])), (None, None));
+        assert_eq!(place(&parameter("w", role::MATRIX, &[8, 3]), layout::NOT_TAKEN, false), None);
+    }
+
+    #[test]
+    fn banks_hold_one_shape_or_one_role() {
+        let all = [
+            (parameter("norm", role::GAIN, &[6]), layout::FLAT, true),
+            (parameter("a", role::MATRIX, &[4, 6]), layout::STACKED, false),
+            (parameter("b", role::MATRIX, &[6, 4]), layout::STACKED, false),
+            (parameter("filter", role::MATRIX, &[4, 2, 3]), layout::STACKED, false),
+            (parameter("vector", role::MATRIX, &[5]), layout::FLAT, true),
+        ];
+        let placed = all.map(|(parameter, wanted, by_fallback)| {
+            (place(&parameter, wanted, by_fallback).expect("it is taken"), parameter)
+        });
+        let banks = Banks::new(placed);
+        let found: Vec<_> = banks
+            .banks
+            .iter()
+            .map(|bank| (bank.state(), bank.ty().dims, bank.place.by_fallback, bank.offsets.clone()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("parameters.matrix.4x6".to_string(), vec![2, 4, 6], false, vec![0, 24]),
+                ("parameters.matrix.6x4".to_string(), vec![1, 6, 4], false, vec![0]),
+                ("parameters.matrix".to_string(), vec![5], true, vec![0]),
+                ("parameters.gain".to_string(), vec![6], true, vec![0]),
+            ]
+        );
+    }
+}
