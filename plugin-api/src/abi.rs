@@ -50,6 +50,17 @@ pub mod role {
     pub const NAMES: [&str; 6] = ["matrix", "embedding", "gain", "bias", "scalar", "memory"];
 }
 
+/// How an optimizer wants the parameters of a role. Since 1.1.
+pub mod layout {
+    /// All parameters of the role in one bank `[n]`: for rules that are the same for every element.
+    pub const FLAT: u8 = 0;
+    /// A bank `[k, m, n]` for each shape of matrix. Parameters of more than two axes are `[first, rest]`; those of
+    /// fewer are not taken.
+    pub const STACKED: u8 = 1;
+    /// Left to the optimizer that the option `fallback` names, whose rate is `fallback_lr` times the schedule's.
+    pub const NOT_TAKEN: u8 = 2;
+}
+
 /// Initial values: normal(0, argument^2), uniform(-argument, argument), constant argument.
 pub mod init {
     pub const NORMAL: u8 = 0;
@@ -131,7 +142,7 @@ pub struct LossIds {
     pub auxiliary: u32,
 }
 
-/// One bank of parameters of one role: `parameter[n]` and `gradient[n]`, flat.
+/// One bank of parameters of one role: `parameter` and `gradient` are `[n]`, or `[k, m, n]` where it is stacked.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct GroupIds {
@@ -285,6 +296,12 @@ pub trait OptimizerObject {
     /// The bank after the step.
     #[sabi(last_prefix_field)]
     fn update(&self, builder: BuilderRef<'_>, group: GroupIds) -> RResult<u32, PluginError>;
+
+    /// One of [`layout`] for a role. Since 1.1.
+    fn layout(&self, role: u8) -> RResult<u8, PluginError> {
+        let _ = role;
+        RResult::ROk(layout::FLAT)
+    }
 }
 
 /// A component of a library. Exactly the constructor of its kind is usable; the others return an error.

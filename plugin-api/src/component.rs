@@ -12,7 +12,9 @@ use serde::{de::DeserializeOwned, Serialize};
 
 use crate::abi::*;
 use crate::guard::Guarded;
-use crate::{guard, options, Attention, Cx, Dims, Fault, Group, Model, Optimizer, Registration, Role};
+use crate::{
+    guard, options, Attention, Cx, Dims, Fault, Group, Layout, Model, Optimizer, Registration, Role,
+};
 
 /// Bounds of an options type.
 pub trait Options: DeserializeOwned + Serialize + JsonSchema + 'static {}
@@ -148,6 +150,13 @@ impl<T: Optimizer + Options> OptimizerObject for Guarded<T> {
             let (parameter, gradient) = (cx.tensor(group.parameter), cx.tensor(group.gradient));
             Ok(self.get()?.update(&cx, Group { role, parameter, gradient }).id())
         })
+    }
+
+    fn layout(&self, role: u8) -> RResult<u8, PluginError> {
+        // A role of a later version is refused where it is updated.
+        let layout =
+            |optimizer: &T| Role::from_code(role).map_or(Layout::Flat, |role| optimizer.layout(role));
+        guard(|| Ok(layout(self.get()?) as u8))
     }
 }
 

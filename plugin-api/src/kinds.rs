@@ -1,6 +1,6 @@
 //! What an author implements: one trait for each kind of component.
 
-use crate::abi::role;
+use crate::abi::{layout, role};
 use crate::{Cx, Dims, Tensor};
 
 /// A complaint about an option: its key, and what is wrong with it.
@@ -80,13 +80,27 @@ pub trait Attention {
     }
 }
 
-/// Parameters of one role, flat, with their clipped gradient.
+/// How an optimizer wants the parameters of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Layout {
+    /// All in one group `[n]`: for rules that are the same for every element.
+    Flat = layout::FLAT,
+    /// A group `[k, m, n]` for each shape of matrix. Parameters of more than two axes are `[first, rest]`; those of
+    /// fewer are not taken.
+    Stacked = layout::STACKED,
+    /// Left to another optimizer. The options then have `fallback: String`, its name, and may have
+    /// `fallback_lr: f64`, its learning rate as a factor of the schedule's.
+    NotTaken = layout::NOT_TAKEN,
+}
+
+/// Parameters of one role with their clipped gradient.
 #[derive(Clone, Copy)]
 pub struct Group<'c> {
     pub role: Role,
-    /// `[n]`
+    /// `[n]`, or `[k, m, n]` where the layout is stacked.
     pub parameter: Tensor<'c>,
-    /// `[n]`
+    /// As the parameter.
     pub gradient: Tensor<'c>,
 }
 
@@ -94,6 +108,11 @@ pub struct Group<'c> {
 pub trait Optimizer {
     /// The bank after the step. State comes from [`Cx::optimizer_state`] and goes to [`Cx::write`].
     fn update<'c>(&self, cx: &'c Cx<'c>, group: Group<'c>) -> Tensor<'c>;
+
+    /// In which layout it takes the parameters of a role, or that it does not.
+    fn layout(&self, _role: Role) -> Layout {
+        Layout::Flat
+    }
 
     /// What the schema of the options cannot say.
     fn validate(&self, _dims: &Dims) -> Vec<Fault> {

@@ -41,6 +41,7 @@ mod guard;
 mod indexing;
 mod kinds;
 mod layers;
+mod matrices;
 mod metadata;
 mod operators;
 mod options;
@@ -55,7 +56,7 @@ pub use attention::{attention, attention_with, Attend, Mask};
 pub use component::{plugin_root, root_layout, AttentionAdapter, ModelAdapter, OptimizerAdapter};
 pub use cx::{Builder, Cx};
 pub use guard::guard;
-pub use kinds::{Attention, Fault, Group, Init, Loss, Model, Optimizer, Output, Role};
+pub use kinds::{Attention, Fault, Group, Init, Layout, Loss, Model, Optimizer, Output, Role};
 pub use layers::causal_conv;
 pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
@@ -73,7 +74,7 @@ pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
-        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Loss, Mask, Model, Optimizer, Output,
-        Role, Scan, Tensor,
+        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Layout, Loss, Mask, Model, Optimizer,
+        Output, Role, Scan, Tensor,
     };
 }

@@ -12,7 +12,8 @@ fn built() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let release = host().parent().expect("the host lies in a folder").to_path_buf();
     BUILT.get_or_init(|| {
-        let packages = ["host", "model-transformer", "attention-full", "optim-adamw", "faulty", "learner"];
+        let packages =
+            ["host", "model-transformer", "attention-full", "optim-adamw", "optim-muon", "faulty", "learner"];
         let target = release.parent().expect("release lies in the target folder");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo

@@ -72,7 +72,8 @@ fn plugins_are_listed_without_running_them() {
     };
     says(line("model      transformer"), &["transformer", "model-transformer 0.", "Decoder-only"]);
     says(line("attention "), &["full", "attention-full 0."]);
-    says(line("optimizer  adamw"), &["adamw", "optim-adamw 0."]);
+    says(line("optimizer "), &["adamw", "optim-adamw 0."]);
+    says(&list, &["muon", "optim-muon 0."]);
     for file in ["libtext.so", "libcut.so", "libempty.so"] {
         says(line(&format!("not usable: mine/{file}")), &["is not a library"]);
     }

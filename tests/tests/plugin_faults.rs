@@ -68,6 +68,22 @@ fn a_wrong_result_names_the_component() {
 }
 
 #[test]
+fn parameters_that_no_optimizer_takes_are_named() {
+    says(
+        &refused(&["--optim=picky"]),
+        &["optimizer picky does not take", "norm.gain (gain [128])", "no option `fallback`"],
+    );
+    says(
+        &refused(&["--optim=muon", "--set=fallback=picky"]),
+        &["optimizer muon does not take", "norm.gain (gain [128])", "nor does its fallback picky"],
+    );
+    says(
+        &refused(&["--optim=panics-in-layout"]),
+        &["optimizer panics-in-layout of plugin faulty", "no layout is good enough", SOURCE],
+    );
+}
+
+#[test]
 fn a_parameter_without_a_gradient_is_named_before_the_first_step() {
     let sentence = refused(&["--plugin=orphan-parameter"]);
     says(

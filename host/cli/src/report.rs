@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::run::{Evaluation, Event, Started, Step, Summary};
+use engine::run::{Evaluation, Event, Group, Started, Step, Summary};
 
 use crate::output;
 
@@ -87,14 +87,24 @@ fn print_lines(text: &str) {
 }
 
 fn head(run: &Started) -> String {
-    let roles: Vec<String> = run
-        .roles
-        .iter()
-        .map(|(role, tensors, elements)| format!("{} in {tensors} {role}", count(*elements)))
-        .collect();
+    let roles = |group: &Group| {
+        let roles = group.roles.iter();
+        let parts = roles.map(|each| format!("{} in {} {}", count(each.elements), each.tensors, each.role));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let rate =
+        |group: &Group| if group.rate == 1.0 { String::new() } else { format!(", lr x {}", group.rate) };
+    let parameters = match &run.groups[..] {
+        [group] => format!(" ({})", roles(group)),
+        groups => {
+            let line =
+                |group: &Group| format!("\nupdate  {}{}: {}", group.optimizer, rate(group), roles(group));
+            groups.iter().map(line).collect()
+        }
+    };
     let from = if run.first_step > 0 { format!(", from step {}", run.first_step) } else { String::new() };
     format!(
-        "{} with {} attention, {}: {} parameters ({})\n\
+        "{} with {} attention, {}: {} parameters{parameters}\n\
          data    {}\n\
          device  {}, {} threads, {} kernel launches a step\n\
          memory  {} arena (live set {}), {} state, fixed for the whole run\n\
@@ -103,7 +113,6 @@ fn head(run: &Started) -> String {
         run.attention,
         run.optimizer,
         count(run.parameters),
-        roles.join(", "),
         run.data,
         run.device,
         run.threads,

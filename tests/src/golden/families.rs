@@ -1,7 +1,7 @@
 //! Which runner a case gets: the first row whose pattern fits its name. `*` at the end fits any rest.
 
 use super::trace::Build;
-use super::{attention, clip, elementwise, layer, loss, norm, random, recurrence, second_order};
+use super::{attention, clip, elementwise, layer, loss, matrix, norm, random, recurrence, second_order};
 
 /// How the cases of a family are computed.
 #[derive(Clone, Copy)]
@@ -58,6 +58,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("clip_global_norm*", Traced(clip::global_norm)),
     ("schedules*", Schedule),
     ("nested-model-hope-attention*", Hope),
+    ("newton_schulz*", Traced(matrix::newton_schulz)),
     ("adamw*", Optimizer("adamw")),
     ("adafactor*", Optimizer("adafactor")),
     ("lion*", Optimizer("lion")),

@@ -11,6 +11,7 @@ mod families;
 mod file;
 mod layer;
 mod loss;
+mod matrix;
 mod model;
 mod norm;
 mod optimizer;

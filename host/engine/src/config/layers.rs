@@ -64,9 +64,7 @@ pub fn layers(request: &Request) -> Result<Figment, Error> {
     let mut figment = Figment::from(Serialized::defaults(Settings::default()));
     if let Some(preset) = &request.preset {
         figment = file_layer(figment, &find_preset(preset)?, "preset")?;
-    } else if let Ok(path) = find_preset("tiny")
-        && !request.no_preset
-    {
+    } else if let Some(path) = default_preset(request) {
         figment = file_layer(figment, &path, "preset")?;
     }
     for path in &request.files {
@@ -128,6 +126,13 @@ pub fn complete(key: &str, known: &[String]) -> Result<String, Error> {
             Err(Error::said(format!("--set: {key:?} could mean {}; write one of them", names.join(" or "))))
         }
     }
+}
+
+/// The small preset of the model that was asked for, `MODEL-tiny`, where there is one; else `tiny`.
+fn default_preset(request: &Request) -> Option<PathBuf> {
+    let own = request.model.as_ref().and_then(|model| find_preset(&format!("{model}-tiny")).ok());
+    let path = own.or_else(|| find_preset("tiny").ok());
+    path.filter(|_| !request.no_preset)
 }
 
 /// File of a preset, beside the executable or in its prefix.

@@ -1,14 +1,17 @@
 //! From a command to one resolved tree: every value checked, every value with its origin.
 
 mod check;
+mod fallback;
 mod layers;
 mod settings;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
 pub use check::describe;
+pub use fallback::Fallback;
 pub use layers::presets;
 pub use settings::{Choice, Data, DeviceName, Sample, ScheduleKind, Settings, TokenizerName, Train};
 
@@ -60,17 +63,33 @@ pub struct Chosen {
     pub options: Value,
 }
 
+/// A component that was opened, and the section of the tree that holds its options.
+struct Opened {
+    section: &'static str,
+    component: Component,
+    schema: Value,
+}
+
+impl Opened {
+    fn new(section: &'static str, component: Component) -> Result<Opened, Error> {
+        let schema = component.schema()?;
+        Ok(Opened { section, component, schema })
+    }
+}
+
 /// A complete, checked configuration.
 pub struct Resolved {
     pub settings: Settings,
     pub model: Chosen,
     pub attention: Chosen,
     pub optimizer: Chosen,
+    /// What the optimizer names for parameters that it does not take.
+    pub fallback: Option<Fallback>,
     /// Every leaf: key path, value, where it came from.
     pub origins: Vec<(String, Value, String)>,
 }
 
-/// Layers, completes and checks a request. Opens the three plugins; touches no data and no device.
+/// Layers, completes and checks a request. Opens the chosen plugins; touches no data and no device.
 pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error> {
     let mut figment = layers::layers(request)?;
     let mut late_sets = Vec::new();
@@ -91,15 +110,19 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
         };
         figment.extract_inner::<String>(key).map_err(no_name)
     };
-    let components = [
-        registry.find(Kind::Model, &name("model.name")?)?,
-        registry.find(Kind::Attention, &name("attention.name")?)?,
-        registry.find(Kind::Optimizer, &name("optimizer.name")?)?,
-    ];
-    let schemas = components.each_ref().map(Component::schema);
-    let [model, attention, optimizer] = schemas;
-    let schemas = [model?, attention?, optimizer?];
-    let known = known_keys(&components, &schemas);
+    let mut opened = Vec::new();
+    for (section, kind) in SECTIONS.into_iter().zip(Kind::ALL) {
+        opened.push(Opened::new(section, registry.find(kind, &name(&format!("{section}.name"))?)?)?);
+    }
+    // The fallback's name comes first, since it decides which other keys there are.
+    let (names, late_sets): (Vec<_>, Vec<_>) =
+        late_sets.into_iter().partition(|(key, _)| fallback::is_name(key));
+    let known = known_keys(&opened);
+    for (key, value) in names {
+        figment = layers::set(figment, &layers::complete(&key, &known)?, value);
+    }
+    opened.extend(fallback::open(&figment, &opened[2], registry)?);
+    let known = known_keys(&opened);
     for (key, value) in late_sets {
         let key = layers::complete(&key, &known)?;
         figment = layers::set(figment, &key, value);
@@ -107,7 +130,7 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
 
     let merged: Value = figment.extract().map_err(|error| Error::said(error.to_string()))?;
     let mut misfits = Vec::new();
-    check_sections(&merged, registry, &components, &schemas, &mut misfits);
+    check_sections(&merged, registry, &opened, &mut misfits);
     if !misfits.is_empty() {
         let lines: Vec<String> = misfits
             .iter()
@@ -119,14 +142,16 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
         serde_json::from_value(merged).map_err(|error| Error::said(format!("configuration: {error}")))?;
 
     let mut chosen = Vec::new();
-    for (component, choice) in
-        components.iter().zip([&mut settings.model, &mut settings.attention, &mut settings.optimizer])
-    {
-        let options = component.resolve(&choice.own())?;
-        // Only the chosen component's options belong to the run's record.
-        choice.options =
-            [(choice.short().to_string(), options.as_object().cloned().unwrap_or_default())].into();
+    // Only options of components of the run belong to its record.
+    let mut complete = BTreeMap::<&str, BTreeMap<String, Map<String, Value>>>::new();
+    for Opened { section, component, .. } in &opened {
+        let options = component.resolve(&settings.choice(section).of(&component.name()))?;
+        let record = options.as_object().cloned().unwrap_or_default();
+        complete.entry(section).or_default().insert(component.name(), record);
         chosen.push(Chosen { component: component.clone(), options });
+    }
+    for (section, options) in complete {
+        settings.choice_mut(section).options = options;
     }
     let origins = leaves(&settings)?
         .into_iter()
@@ -135,17 +160,20 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
             (key, value, origin)
         })
         .collect();
+    let fallback = chosen.split_off(SECTIONS.len()).pop();
     let [model, attention, optimizer] =
         <[Chosen; 3]>::try_from(chosen).map_err(|_| Error::said("three components were chosen"))?;
-    Ok(Resolved { settings, model, attention, optimizer, origins })
+    let fallback = fallback.map(|chosen| Fallback { chosen, rate: fallback::rate(&optimizer) });
+    Ok(Resolved { settings, model, attention, optimizer, fallback, origins })
 }
 
 /// Asks each component whether its options fit the run. Key paths are complete.
 pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Error> {
     let mut lines = Vec::new();
-    for (section, chosen) in
-        [("model", &resolved.model), ("attention", &resolved.attention), ("optimizer", &resolved.optimizer)]
-    {
+    let chosen =
+        [("model", &resolved.model), ("attention", &resolved.attention), ("optimizer", &resolved.optimizer)];
+    let fallback = resolved.fallback.iter().map(|fallback| ("optimizer", &fallback.chosen));
+    for (section, chosen) in chosen.into_iter().chain(fallback) {
         for (key, message) in chosen.component.validate(&chosen.options, dims)? {
             let path = format!("{section}.{}.{key}", chosen.component.name());
             let origin = resolved
@@ -184,46 +212,33 @@ fn section_schema(root: &Value, name: &str) -> Value {
     schema
 }
 
-fn known_keys(components: &[Component; 3], schemas: &[Value; 3]) -> Vec<String> {
+fn known_keys(opened: &[Opened]) -> Vec<String> {
     let root = host_schema();
     let mut known: Vec<String> = Vec::new();
     for key in check::keys(&root) {
         let section = section_schema(&root, key);
         let inner = check::keys(&section);
-        match SECTIONS.iter().position(|name| *name == key) {
-            Some(index) => {
+        match SECTIONS.contains(&key) {
+            true => {
                 known.push(format!("{key}.name"));
-                let name = components[index].name();
-                known.extend(
-                    check::keys(&schemas[index]).iter().map(|option| format!("{key}.{name}.{option}")),
-                );
+                for Opened { component, schema, .. } in opened.iter().filter(|each| each.section == key) {
+                    let name = component.name();
+                    known.extend(check::keys(schema).iter().map(|option| format!("{key}.{name}.{option}")));
+                }
             }
-            None if inner.is_empty() => known.push(key.into()),
-            None => known.extend(inner.iter().map(|inner| format!("{key}.{inner}"))),
+            false if inner.is_empty() => known.push(key.into()),
+            false => known.extend(inner.iter().map(|inner| format!("{key}.{inner}"))),
         }
     }
     known
 }
 
-fn check_sections(
-    merged: &Value,
-    registry: &Registry,
-    components: &[Component; 3],
-    schemas: &[Value; 3],
-    misfits: &mut Vec<check::Misfit>,
-) {
+fn check_sections(merged: &Value, registry: &Registry, opened: &[Opened], misfits: &mut Vec<check::Misfit>) {
     let root = host_schema();
     let mut top = Map::new();
     for (key, value) in merged.as_object().into_iter().flatten() {
         if let Some(index) = SECTIONS.iter().position(|name| name == key) {
-            check_choice(
-                key,
-                value,
-                registry,
-                Kind::ALL[index],
-                (&components[index], &schemas[index]),
-                misfits,
-            );
+            check_choice(key, value, registry, Kind::ALL[index], opened, misfits);
             continue;
         }
         let section = section_schema(&root, key);
@@ -241,14 +256,15 @@ fn check_choice(
     value: &Value,
     registry: &Registry,
     kind: Kind,
-    (component, schema): (&Component, &Value),
+    opened: &[Opened],
     misfits: &mut Vec<check::Misfit>,
 ) {
     for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "name") {
         let path = check::join(section, key);
         let names: Vec<&str> = registry.components(kind).map(|(_, info)| info.name.as_str()).collect();
-        if *key == component.name() {
-            check::object(value, schema, &path, misfits);
+        let of_run = opened.iter().find(|each| each.section == section && each.component.name() == *key);
+        if let Some(of_run) = of_run {
+            check::object(value, &of_run.schema, &path, misfits);
         } else if !value.is_object() {
             let keys = names.into_iter().chain(["name"]);
             misfits.push((path, format!("is no known key{}", crate::nearest::suggest(key, keys))));

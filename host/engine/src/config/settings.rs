@@ -175,6 +175,25 @@ impl Default for Sample {
     }
 }
 
+impl Settings {
+    /// The choice in a section; that of the optimizer where the section is no other.
+    pub(super) fn choice(&self, section: &str) -> &Choice {
+        match section {
+            "model" => &self.model,
+            "attention" => &self.attention,
+            _ => &self.optimizer,
+        }
+    }
+
+    pub(super) fn choice_mut(&mut self, section: &str) -> &mut Choice {
+        match section {
+            "model" => &mut self.model,
+            "attention" => &mut self.attention,
+            _ => &mut self.optimizer,
+        }
+    }
+}
+
 impl Choice {
     fn named(name: &str) -> Choice {
         Choice { name: name.into(), options: BTreeMap::new() }
@@ -185,8 +204,8 @@ impl Choice {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// Options of the chosen component.
-    pub fn own(&self) -> Value {
-        Value::Object(self.options.get(self.short()).cloned().unwrap_or_default())
+    /// Options under the name of a component.
+    pub fn of(&self, component: &str) -> Value {
+        Value::Object(self.options.get(component).cloned().unwrap_or_default())
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::groups::Group;
 use crate::Error;
 use crate::config::Resolved;
 use crate::files::{self, write_whole};
@@ -128,7 +129,13 @@ impl Folder {
 }
 
 /// What identifies the program and the data of a run.
-pub fn facts(resolved: &Resolved, data: &str, data_hash: Option<&str>, digest: &str) -> Value {
+pub fn facts(
+    resolved: &Resolved,
+    groups: &[Group],
+    data: &str,
+    data_hash: Option<&str>,
+    digest: &str,
+) -> Value {
     let component = |chosen: &crate::config::Chosen| json!({"plugin": chosen.component.plugin, "name": chosen.component.name()});
     json!({
         "host_version": env!("CARGO_PKG_VERSION"),
@@ -136,6 +143,8 @@ pub fn facts(resolved: &Resolved, data: &str, data_hash: Option<&str>, digest: &
         "model": component(&resolved.model),
         "attention": component(&resolved.attention),
         "optimizer": component(&resolved.optimizer),
+        "fallback": resolved.fallback.as_ref().map(|fallback| component(&fallback.chosen)),
+        "groups": groups,
         "data": data,
         "data_blake3": data_hash,
         "plan_digest": digest,

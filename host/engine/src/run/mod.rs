@@ -4,6 +4,7 @@ mod checkpoint;
 mod evaluate;
 mod feed;
 mod folder;
+mod groups;
 mod initial;
 mod nonfinite;
 mod prepare;
@@ -17,6 +18,7 @@ pub use evaluate::{Evaluation, TagBits};
 pub(crate) use feed::Inputs;
 pub(crate) use folder::last_step;
 pub use folder::{Summary, refuse_existing};
+pub use groups::{Group, RoleCount, groups};
 pub(crate) use prepare::prepare_at;
 pub use prepare::{Prepared, prepare, prepare_resume};
 pub use schedule::learning_rate;
@@ -51,8 +53,8 @@ pub struct Started {
     pub device: String,
     pub threads: usize,
     pub parameters: usize,
-    /// (role, tensors, elements)
-    pub roles: Vec<(String, usize, usize)>,
+    /// Which optimizer updates what.
+    pub groups: Vec<Group>,
     pub arena_bytes: usize,
     pub live_bytes: usize,
     pub state_bytes: usize,

@@ -11,6 +11,7 @@ use super::checkpoint::{self, Progress};
 use super::evaluate::{Evaluation, evaluate};
 use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
+use super::groups::groups;
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample};
 use crate::Error;
 use crate::plugins;
@@ -58,7 +59,9 @@ pub fn train(
     let (folder, progress) = match (&prepared.progress, out) {
         (Some(progress), Some(path)) => (Folder::reopen(path, progress.step)?, progress.clone()),
         _ => {
-            let facts = folder::facts(&prepared.resolved, &data, prepared.dataset.content_hash(), &digest);
+            let groups = groups(&prepared.resolved, &prepared.programs.banks);
+            let data_hash = prepared.dataset.content_hash();
+            let facts = folder::facts(&prepared.resolved, &groups, &data, data_hash, &digest);
             let progress = Progress {
                 step: 0,
                 schedule_steps: settings.train.steps,
@@ -91,8 +94,6 @@ pub fn train(
 impl Run<'_> {
     fn describe(&self, data: &str, started: Instant) -> Started {
         let Prepared { resolved, programs, machine, shape, .. } = &*self.prepared;
-        let roles = programs.banks.banks.iter();
-        let roles = roles.map(|bank| (bank.role_name().to_string(), bank.parameters.len(), bank.elements));
         Started {
             folder: self.folder.path.clone(),
             model: resolved.model.component.name(),
@@ -102,7 +103,7 @@ impl Run<'_> {
             device: machine.facts.device.clone(),
             threads: machine.facts.threads,
             parameters: programs.banks.elements(),
-            roles: roles.collect(),
+            groups: groups(resolved, &programs.banks),
             arena_bytes: machine.facts.arena_bytes,
             live_bytes: machine.facts.live_bytes,
             state_bytes: machine.facts.state_bytes,

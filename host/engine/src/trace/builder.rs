@@ -138,9 +138,12 @@ impl GraphBuilder for Tracer<'_> {
                 Parameters::Banks(banks) => match banks.find(&path) {
                     // Whichever body asks first, every other one may read it.
                     Some((bank, offset)) => state.graph.outside_regions(|graph| {
-                        let whole = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
-                        let range = [offset as i64, ty.elements() as i64];
-                        let slice = graph.emit(Op::Slice, &[whole], &range, &[]);
+                        let whole = graph.state(&bank.state(), bank.ty());
+                        let part = bank.part(ty.elements());
+                        // Of each axis but the first, all of it.
+                        let mut ranges: Vec<i64> = part.iter().flat_map(|dim| [0, *dim as i64]).collect();
+                        ranges[0] = (offset * part[0] / ty.elements()) as i64;
+                        let slice = graph.emit(Op::Slice, &[whole], &ranges, &[]);
                         let ints: Vec<i64> = ty.dims.iter().map(|dim| *dim as i64).collect();
                         graph.emit(Op::Reshape, &[slice], &ints, &[])
                     }),
@@ -226,7 +229,8 @@ impl GraphBuilder for Tracer<'_> {
     fn scalar(&self, code: u16, argument: f64, loc: Loc<'_>) -> u32 {
         self.with(loc, |state| {
             let name = match code {
-                scalar::LEARNING_RATE => "learning_rate".to_string(),
+                scalar::LEARNING_RATE if state.rate == 1.0 => "learning_rate".to_string(),
+                scalar::LEARNING_RATE => format!("learning_rate({:?})", state.rate),
                 scalar::BIAS_CORRECTION => format!("bias_correction({argument:?})"),
                 scalar::STEP => "step".to_string(),
                 scalar::STEP_INDEX => STEP_INDEX.to_string(),
@@ -238,6 +242,7 @@ impl GraphBuilder for Tracer<'_> {
                     );
                 }
             };
+            let argument = if code == scalar::LEARNING_RATE { state.rate } else { argument };
             state.scalars.insert(name.clone(), Scalar { code, argument });
             let dtype = if code == scalar::STEP_INDEX { DType::I32 } else { DType::F32 };
             state.graph.input(&name, Ty::scalar(dtype))

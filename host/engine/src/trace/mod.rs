@@ -7,13 +7,14 @@ mod programs;
 mod random;
 mod regions;
 mod sequence;
+mod split;
 mod tracer;
 mod update;
 
 pub use alone::{Window, loss_alone};
-pub use banks::{Bank, Banks, Parameter};
+pub use banks::{Bank, Banks, Parameter, Place};
 pub use programs::{Program, Programs, Shape};
 pub use random::key;
 pub use regions::open_region;
 pub use tracer::{Context, STEP_INDEX, Scalar, Traced, Tracer};
-pub use update::{GlobalNorm, clipped, global_norm, update_alone};
+pub use update::{GlobalNorm, banks_alone, clipped, global_norm, update_alone};

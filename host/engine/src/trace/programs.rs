@@ -52,7 +52,7 @@ struct Maker<'t> {
     shape: Shape,
 }
 
-/// Loss of a micro-batch and its gradient, one flat tensor per bank.
+/// Loss of a micro-batch and its gradient, one tensor per bank and of its shape.
 struct Backward {
     loss: NodeId,
     gradients: Vec<NodeId>,
@@ -66,7 +66,7 @@ impl Programs {
             context: &context,
             model: resolved.model.component.model(&resolved.model.options)?,
             chosen_model: &resolved.model,
-            updater: Updater::new(&resolved.optimizer, shape.clip)?,
+            updater: Updater::new(&resolved.optimizer, resolved.fallback.as_ref(), shape.clip)?,
             shape,
         };
         let banks = maker.discover()?;
@@ -103,7 +103,7 @@ impl Maker<'_> {
                 self.chosen_model.component.name()
             )));
         }
-        Ok(Banks::new(parameters))
+        self.updater.banks(parameters)
     }
 
     fn tokens(&self, tracer: &Tracer<'_>, name: &str, batch: usize) -> NodeId {
@@ -156,19 +156,20 @@ impl Maker<'_> {
                     lost.join(", ")
                 )));
             }
-            let flat: BTreeMap<&str, NodeId> = paths
+            let parts: BTreeMap<&str, NodeId> = paths
                 .iter()
+                .zip(banks.banks.iter().flat_map(|bank| bank.parameters.iter().map(move |each| (bank, each))))
                 .zip(cotangents.into_iter().flatten())
-                .map(|(path, ct)| {
-                    let count = if ct == NodeId::POISON { 1 } else { graph.ty(ct).elements() };
-                    (path.as_str(), graph.emit(Op::Reshape, &[ct], &[count as i64], &[]))
+                .map(|((path, (bank, parameter)), ct)| {
+                    let part: Vec<i64> = bank.part(parameter.elements()).iter().map(|dim| *dim as i64).collect();
+                    (path.as_str(), graph.emit(Op::Reshape, &[ct], &part, &[]))
                 })
                 .collect();
             let gradients = banks
                 .banks
                 .iter()
                 .map(|bank| {
-                    let parts: Vec<NodeId> = bank.parameters.iter().map(|parameter| flat[parameter.path.as_str()]).collect();
+                    let parts: Vec<NodeId> = bank.parameters.iter().map(|parameter| parts[parameter.path.as_str()]).collect();
                     graph.emit(Op::Concat, &parts, &[0], &[])
                 })
                 .collect();
@@ -214,7 +215,7 @@ impl Maker<'_> {
                 .iter()
                 .map(|bank| {
                     let state = accumulator(graph, bank);
-                    let zeros = graph.constant(0.0, DType::F32, &[bank.elements]);
+                    let zeros = graph.constant(0.0, DType::F32, &bank.ty().dims);
                     graph.write(state, zeros);
                     Builder::with(graph, |b| b.var(state).scale(share).id)
                 })
@@ -329,7 +330,7 @@ impl Maker<'_> {
 }
 
 fn accumulator(graph: &mut Graph, bank: &super::Bank) -> NodeId {
-    graph.state(&format!("accumulated.{}", bank.role_name()), Ty::new(DType::F32, &[bank.elements]))
+    graph.state(&format!("accumulated.{}", bank.name()), bank.ty())
 }
 
 fn accumulated_loss(graph: &mut Graph) -> NodeId {

@@ -33,6 +33,7 @@ pub const STEP_INDEX: &str = "step_index";
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scalar {
     pub code: u16,
+    /// Of the learning rate: the factor of the optimizer that asks.
     pub argument: f64,
 }
 
@@ -40,7 +41,7 @@ impl Scalar {
     /// Its value at `step`, counted from 1, where the schedule says `lr`.
     pub fn value(&self, lr: f64, step: u64) -> f64 {
         match self.code {
-            scalar::LEARNING_RATE => lr,
+            scalar::LEARNING_RATE => lr * self.argument,
             scalar::BIAS_CORRECTION => 1.0 - self.argument.powf(step as f64),
             _ => step as f64,
         }
@@ -58,6 +59,8 @@ pub(super) struct State<'t> {
     pub(super) reports: Vec<(String, NodeId)>,
     /// Prefix of the optimizer States of the bank being updated.
     pub(super) bank: String,
+    /// Learning rate of the running optimizer as a factor of the schedule's.
+    pub(super) rate: f64,
     /// Plugins whose code is running, outermost first.
     pub(super) frames: Vec<Frame>,
     /// Regions that are open, outermost first.
@@ -115,6 +118,7 @@ impl<'t> Tracer<'t> {
             writes: Vec::new(),
             reports: Vec::new(),
             bank: String::new(),
+            rate: 1.0,
             frames: Vec::new(),
             regions: Vec::new(),
             draws: BTreeMap::new(),
@@ -168,9 +172,11 @@ impl<'t> Tracer<'t> {
         std::mem::take(&mut self.state.borrow_mut().reports)
     }
 
-    /// Optimizer States asked for from now on belong to this bank.
-    pub fn enter_bank(&self, role: &str) {
-        self.state.borrow_mut().bank = format!("optimizer.{role}");
+    /// Optimizer States asked for from now on belong to this bank, learning rates to an optimizer with this factor.
+    pub fn enter_bank(&self, name: &str, rate: f64) {
+        let mut state = self.state.borrow_mut();
+        state.bank = format!("optimizer.{name}");
+        state.rate = rate;
     }
 
     /// Runs plugin code with a builder. Its failure, and errors it causes, name the plugin.

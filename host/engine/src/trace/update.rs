@@ -2,14 +2,14 @@
 //! keeps the old value if the step is not finite. It can be traced alone, so that an optimizer can be tested without
 //! a model.
 
-use abi_stable::std_types::RBox;
 use graph::{Builder, DType, Graph, NodeId, Op, Ty, Var};
-use plugin_api::abi::{GroupIds, OptimizerObject_TO};
+use plugin_api::abi::GroupIds;
 
-use super::banks::Banks;
+use super::banks::{Banks, Parameter};
+use super::split::{Ready, split};
 use super::tracer::{Context, Traced, Tracer, check};
 use crate::Error;
-use crate::config::Chosen;
+use crate::config::{Chosen, Fallback};
 use crate::plugins::Registry;
 
 /// Keeps the division by the norm defined where every gradient is zero.
@@ -26,12 +26,13 @@ pub struct GlobalNorm {
     pub factor: NodeId,
 }
 
-/// Norm of flat `gradients` and the factor that keeps it below `limit`.
+/// Norm of `gradients`, one tensor a bank, and the factor that keeps it below `limit`.
 pub fn global_norm(graph: &mut Graph, gradients: &[NodeId], loss: NodeId, limit: f64) -> GlobalNorm {
     Builder::with(graph, |b| {
         let squares = gradients.iter().map(|id| {
             let gradient = b.var(*id);
-            (gradient * gradient).sum(&[0]).reshape(&[])
+            let axes: Vec<usize> = (0..gradient.dims().len()).collect();
+            (gradient * gradient).sum(&axes).reshape(&[])
         });
         let zero = b.constant(0.0, &Ty::scalar(DType::F32));
         let norm = squares.fold(zero, |sum, square| sum + square).unary(Op::Sqrt);
@@ -50,17 +51,27 @@ pub fn clipped(graph: &mut Graph, gradient: NodeId, global: &GlobalNorm) -> Node
     })
 }
 
-/// An optimizer that is ready to be traced.
+/// The optimizers of a run, ready to be traced.
 pub(super) struct Updater<'t> {
-    chosen: &'t Chosen,
-    object: OptimizerObject_TO<'static, RBox<()>>,
+    own: Ready<'t>,
+    fallback: Option<Ready<'t>>,
     /// Largest gradient norm; 0 for none.
     clip: f64,
 }
 
 impl<'t> Updater<'t> {
-    pub(super) fn new(chosen: &'t Chosen, clip: f64) -> Result<Updater<'t>, Error> {
-        Ok(Updater { chosen, object: chosen.component.optimizer(&chosen.options)?, clip })
+    pub(super) fn new(
+        chosen: &'t Chosen,
+        fallback: Option<&'t Fallback>,
+        clip: f64,
+    ) -> Result<Updater<'t>, Error> {
+        let ready = |fallback: &'t Fallback| Ready::new(&fallback.chosen, fallback.rate);
+        Ok(Updater { own: Ready::new(chosen, 1.0)?, fallback: fallback.map(ready).transpose()?, clip })
+    }
+
+    /// The banks of `parameters` as the optimizers want them.
+    pub(super) fn banks(&self, parameters: Vec<Parameter>) -> Result<Banks, Error> {
+        split(&self.own, self.fallback.as_ref(), parameters)
     }
 
     /// Clips, updates every bank, and writes what changed if loss and gradient are finite.
@@ -70,21 +81,22 @@ impl<'t> Updater<'t> {
         }
         let global = tracer.graph(|graph| global_norm(graph, &gradients, loss, self.clip));
         for (bank, gradient) in banks.banks.iter().zip(gradients) {
-            tracer.enter_bank(bank.role_name());
+            // A bank is the fallback's only where there is one.
+            let by = self.fallback.as_ref().filter(|_| bank.place.by_fallback).unwrap_or(&self.own);
+            tracer.enter_bank(&bank.name(), by.rate);
             let (parameter, clipped) = tracer.graph(|graph| {
-                graph.push_scope(&format!("optimizer.{}", bank.role_name()));
-                let parameter = graph.state(&bank.state(), Ty::new(DType::F32, &[bank.elements]));
+                graph.push_scope(&format!("optimizer.{}", bank.name()));
+                let parameter = graph.state(&bank.state(), bank.ty());
                 let clipped = if self.clip > 0.0 { clipped(graph, gradient, &global) } else { gradient };
                 (parameter, clipped)
             });
-            let ids = GroupIds { role: bank.role, parameter: parameter.0, gradient: clipped.0 };
-            let component = &self.chosen.component;
-            let new = tracer.call(self.chosen, |builder| component.outcome(self.object.update(builder, ids)));
+            let ids = GroupIds { role: bank.place.role, parameter: parameter.0, gradient: clipped.0 };
+            let component = &by.chosen.component;
+            let new = tracer.call(by.chosen, |builder| component.outcome(by.object.update(builder, ids)));
             let writes = tracer.take_writes();
             let what = format!("the bank that optimizer {} returns", component.name());
             tracer.graph(|graph| {
-                let wanted = Ty::new(DType::F32, &[bank.elements]);
-                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &wanted, &what));
+                let new = new.map_or(NodeId::POISON, |new| check(graph, NodeId(new), &bank.ty(), &what));
                 for (state, value) in writes.into_iter().chain([(parameter, new)]) {
                     let guarded = Builder::with(graph, |b| {
                         let (old, value) = (b.var(state), b.var(value));
@@ -99,19 +111,22 @@ impl<'t> Updater<'t> {
     }
 }
 
-/// One step of an optimizer alone, without clipping: the gradient of each bank is the input `gradient.ROLE`, flat like
-/// the bank, and parameters and moments are States as in a run.
+/// Banks of `parameters`, all of them taken by one optimizer.
+pub fn banks_alone(optimizer: &Chosen, parameters: Vec<Parameter>) -> Result<Banks, Error> {
+    Updater::new(optimizer, None, 0.0)?.banks(parameters)
+}
+
+/// One step of an optimizer alone, without clipping: the gradient of each bank is the input `gradient.BANK`, of the
+/// bank's shape, and parameters and moments are States as in a run.
 pub fn update_alone(registry: &Registry, optimizer: &Chosen, banks: &Banks) -> Result<Traced, Error> {
     let context = Context { registry, attention: None, vocab: 0 };
     let tracer = Tracer::new(&context, Some(banks), true);
     let (gradients, loss) = tracer.graph(|graph| {
-        let gradient = |bank: &super::Bank| {
-            graph.input(&format!("gradient.{}", bank.role_name()), Ty::new(DType::F32, &[bank.elements]))
-        };
+        let gradient = |bank: &super::Bank| graph.input(&format!("gradient.{}", bank.name()), bank.ty());
         let gradients = banks.banks.iter().map(gradient).collect();
         (gradients, graph.constant(0.0, DType::F32, &[]))
     });
-    Updater::new(optimizer, 0.0)?.update(&tracer, banks, gradients, loss);
+    Updater::new(optimizer, None, 0.0)?.update(&tracer, banks, gradients, loss);
     tracer.finish("the optimizer")
 }
 
