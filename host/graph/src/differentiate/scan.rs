@@ -16,7 +16,7 @@ use super::residual::{self, Part};
 use super::{Change, Found, backward, inputs_reached, reachable};
 use crate::attributes::ScanShape;
 use crate::extract::{Boundary, extract};
-use crate::{Graph, GraphError, NodeId, ScanOptions};
+use crate::{Builder, Graph, GraphError, NodeId, ScanOptions, Ty, Var};
 
 /// Changes of the operands' cotangents by those of the results; `wanted` says which operands' are asked for.
 pub fn changes(
@@ -40,8 +40,20 @@ pub fn changes(
     let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
     let input = |index: usize| inputs[index].expect("a reached input has a node");
     let ct_of = |wider: &mut Graph, node: NodeId| wider.add_input(body.ty(node));
-    let of_ys: Vec<(NodeId, NodeId)> =
-        needs.ys.iter().map(|y| outputs[shape.carries + y]).map(|y| (y, ct_of(&mut wider, y))).collect();
+    // A y that is also a carry adds its cotangent where the next step's begins, as an unrolled loop would.
+    let carried_as = |y: &usize| {
+        let is_same = |k: &&usize| outputs[**k] == outputs[shape.carries + y];
+        needs.carries.iter().copied().find(|k| is_same(&k) && inputs[1 + consts + k].is_some())
+    };
+    let of_ys: Vec<(NodeId, NodeId)> = needs
+        .ys
+        .iter()
+        .map(|y| {
+            let output = outputs[shape.carries + y];
+            let node = carried_as(y).and_then(|k| inputs[1 + consts + k]).unwrap_or(output);
+            (node, ct_of(&mut wider, output))
+        })
+        .collect();
     let of_carries: Vec<(NodeId, NodeId)> =
         needs.carries.iter().map(|k| outputs[*k]).map(|k| (k, ct_of(&mut wider, k))).collect();
     let sums: Vec<(NodeId, NodeId)> =
@@ -103,7 +115,11 @@ pub fn changes(
     };
     let mut operands: Vec<NodeId> = read_consts.iter().map(|k| const_nodes[*k]).collect();
     for k in &needs.carries {
-        operands.push(cts[*k].unwrap_or_else(|| zeros(graph, carry_nodes[*k])));
+        let own = needs.ys.iter().filter(|y| carried_as(y) == Some(*k));
+        let last: Vec<NodeId> =
+            own.filter_map(|y| Some(end(graph, cts[shape.carries + y]?, shape.options.reverse))).collect();
+        let sum = cts[*k].into_iter().chain(last).reduce(|a, b| graph.emit(Op::Add, &[a, b], &[], &[]));
+        operands.push(sum.unwrap_or_else(|| zeros(graph, carry_nodes[*k])));
     }
     for k in &needs.consts {
         let so_far = found.of_node(const_nodes[*k]);
@@ -111,7 +127,11 @@ pub fn changes(
     }
     operands.extend(&stacked);
     operands.extend(read_xs.iter().map(|k| x_nodes[*k]));
-    operands.extend(needs.ys.iter().filter_map(|y| cts[shape.carries + y]));
+    for y in &needs.ys {
+        let Some(ct) = cts[shape.carries + y] else { continue };
+        let shifted = carried_as(y).is_some();
+        operands.push(if shifted { before(graph, ct, shape.options.reverse) } else { ct });
+    }
     let shape = ScanShape {
         body: graph.bodies.len(),
         length: shape.length,
@@ -133,6 +153,37 @@ pub fn changes(
         needs.consts.iter().map(|k| Change::Replace(const_nodes[*k], next(graph))).collect();
     let slices: Vec<Change> = needs.xs.iter().map(|k| Change::Add(x_nodes[*k], next(graph))).collect();
     Ok(sums.into_iter().chain(carries).chain(slices).collect())
+}
+
+/// The slice of the step that runs last.
+fn end(graph: &mut Graph, stacked: NodeId, reverse: bool) -> NodeId {
+    Builder::with(graph, |b| {
+        let x = b.var(stacked);
+        let dims = x.dims();
+        let last = if reverse { 0 } else { dims[0] - 1 };
+        part(x, last, 1).reshape(&dims[1..]).id
+    })
+}
+
+/// For each step the slice of the step before it; zeros for the first.
+fn before(graph: &mut Graph, stacked: NodeId, reverse: bool) -> NodeId {
+    Builder::with(graph, |b| {
+        let x = b.var(stacked);
+        let (dims, dtype) = (x.dims(), x.ty().dtype);
+        let zeros = b.constant(0.0, &Ty::new(dtype, &[&[1], &dims[1..]].concat()));
+        if dims[0] == 1 {
+            return zeros.id;
+        }
+        let kept = part(x, usize::from(reverse), dims[0] - 1);
+        if reverse { b.concat(&[kept, zeros], 0).id } else { b.concat(&[zeros, kept], 0).id }
+    })
+}
+
+/// `length` slices from `start` on.
+fn part(x: Var<'_>, start: usize, length: usize) -> Var<'_> {
+    let mut ranges: Vec<(usize, usize)> = x.dims().iter().map(|dim| (0, *dim)).collect();
+    ranges[0] = (start, length);
+    x.slice(&ranges)
 }
 
 /// Indices of what takes part in the derivative.
