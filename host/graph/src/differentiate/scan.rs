@@ -26,133 +26,180 @@ pub fn changes(
     wanted: &[bool],
     found: &Found,
 ) -> Result<Vec<Change>, Vec<GraphError>> {
-    let node = graph.node(id).clone();
-    let shape = node.scan_shape();
-    let body = graph.bodies[shape.body].clone();
-    let consts = shape.consts(node.inputs.len());
-    let needs = Needs::find(&body, &shape, consts, cts, wanted)?;
-    let (const_nodes, rest) = node.inputs.split_at(consts);
-    let (carry_nodes, x_nodes) = rest.split_at(shape.carries);
+    let places = Places::new(graph, id);
+    let needs = Needs::find(&places, cts, wanted)?;
+    let pulled = Pulled::new(&places, &needs)?;
+    let part =
+        Part { graph: &pulled.wider, old: places.body.nodes.len() as u32, held: &pulled.held(&places) };
+    let residuals = part.residuals(&pulled.results);
+    let is_read = part.reads(&pulled.results);
+    let reads = |index: &usize| places.inputs[*index].is_some_and(&is_read);
+    let read_consts: Vec<usize> = (places.first_const()..places.first_carry()).filter(reads).collect();
+    let read_xs: Vec<usize> = (places.first_x()..places.inputs.len()).filter(reads).collect();
 
-    // The body with its derivative, over further inputs for the cotangents.
-    let mut wider = (*body).clone();
-    let old = wider.nodes.len() as u32;
-    let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
-    let input = |index: usize| inputs[index].expect("a reached input has a node");
-    let ct_of = |wider: &mut Graph, node: NodeId| wider.add_input(body.ty(node));
-    // A y that is also a carry adds its cotangent where the next step's begins, as an unrolled loop would.
-    let carried_as = |y: &usize| {
-        let is_same = |k: &&usize| outputs[**k] == outputs[shape.carries + y];
-        needs.carries.iter().copied().find(|k| is_same(&k) && inputs[1 + consts + k].is_some())
-    };
-    let of_ys: Vec<(NodeId, NodeId)> = needs
-        .ys
-        .iter()
-        .map(|y| {
-            let output = outputs[shape.carries + y];
-            let node = carried_as(y).and_then(|k| inputs[1 + consts + k]).unwrap_or(output);
-            (node, ct_of(&mut wider, output))
-        })
-        .collect();
-    let of_carries: Vec<(NodeId, NodeId)> =
-        needs.carries.iter().map(|k| outputs[*k]).map(|k| (k, ct_of(&mut wider, k))).collect();
-    let sums: Vec<(NodeId, NodeId)> =
-        needs.consts.iter().map(|k| input(1 + k)).map(|k| (k, ct_of(&mut wider, k))).collect();
-    let first_carry = 1 + consts;
-    let wrt: Vec<NodeId> = (needs.carries.iter().map(|k| inputs[first_carry + k]))
-        .chain(needs.consts.iter().map(|k| Some(input(1 + k))))
-        .chain(needs.xs.iter().map(|k| Some(input(first_carry + shape.carries + k))))
-        .map(|id| id.unwrap_or(NodeId::POISON))
-        .collect();
-    let seeds = [&of_ys[..], &of_carries, &sums].concat();
-    let reached: Vec<NodeId> = wrt.iter().copied().filter(|id| *id != NodeId::POISON).collect();
-    let mut pulled = backward(&mut wider, &seeds, &reached, true).into_iter();
-    if !wider.errors.is_empty() {
-        return Err(wider.errors);
-    }
-    let types = (needs.carries.iter().map(|k| graph.ty(carry_nodes[*k])))
-        .chain(needs.consts.iter().map(|k| graph.ty(const_nodes[*k])))
-        .chain(needs.xs.iter().map(|k| &body.inputs[first_carry + shape.carries + k].ty));
-    let results: Vec<NodeId> = wrt
-        .iter()
-        .zip(types)
-        .map(|(id, ty)| {
-            let ct = if *id == NodeId::POISON { None } else { pulled.next().flatten() };
-            ct.unwrap_or_else(|| wider.constant(0.0, ty.dtype, &ty.dims))
-        })
-        .collect();
+    let bound = |id: NodeId| Boundary::of(&pulled.wider, id, "cotangent");
+    let own = |index: &usize| bound(places.input(*index));
+    let ty = places.body.inputs[0].ty.clone();
+    let boundary: Vec<Boundary> =
+        std::iter::once(Boundary { node: places.inputs[0], ty, name: "iteration".into() })
+            .chain(read_consts.iter().map(own))
+            .chain(pulled.of_carries.iter().chain(&pulled.sums).map(|(_, ct)| bound(*ct)))
+            .chain(residuals.iter().map(|id| bound(*id)))
+            .chain(read_xs.iter().map(own))
+            .chain(pulled.of_ys.iter().map(|(_, ct)| bound(*ct)))
+            .collect();
+    let derivative = extract(&pulled.wider, &boundary, &pulled.results);
 
-    // What of the body it reads.
-    let held: Vec<NodeId> = inputs[..first_carry]
-        .iter()
-        .chain(&inputs[first_carry + shape.carries..])
-        .flatten()
-        .copied()
-        .chain(seeds.iter().map(|(_, ct)| *ct))
-        .collect();
-    let part = Part { graph: &wider, old, held: &held };
-    let residuals = part.residuals(&results);
-    let stacked = residual::widen(graph, id, &wider, &residuals, shape.carries);
-
-    // The derivative as a Scan of its own: consts, carried cotangents and sums, then what comes in slices.
-    let is_read = part.reads(&results);
-    let read_consts: Vec<usize> = (0..consts).filter(|k| inputs[1 + k].is_some_and(&is_read)).collect();
-    let read_xs: Vec<usize> =
-        (0..shape.xs).filter(|k| inputs[first_carry + shape.carries + k].is_some_and(&is_read)).collect();
-    let bound = |id: NodeId| Boundary::of(&wider, id, "cotangent");
-    let iteration = Boundary { node: inputs[0], ty: body.inputs[0].ty.clone(), name: "iteration".into() };
-    let boundary: Vec<Boundary> = std::iter::once(iteration)
-        .chain(read_consts.iter().map(|k| bound(input(1 + k))))
-        .chain(of_carries.iter().chain(&sums).map(|(_, ct)| bound(*ct)))
-        .chain(residuals.iter().map(|id| bound(*id)))
-        .chain(read_xs.iter().map(|k| bound(input(first_carry + shape.carries + k))))
-        .chain(of_ys.iter().map(|(_, ct)| bound(*ct)))
-        .collect();
-    let derivative = extract(&wider, &boundary, &results);
-    let zeros = |graph: &mut Graph, id: NodeId| {
-        let ty = graph.ty(id).clone();
-        graph.constant(0.0, ty.dtype, &ty.dims)
-    };
-    let mut operands: Vec<NodeId> = read_consts.iter().map(|k| const_nodes[*k]).collect();
-    for k in &needs.carries {
-        let own = needs.ys.iter().filter(|y| carried_as(y) == Some(*k));
-        let last: Vec<NodeId> =
-            own.filter_map(|y| Some(end(graph, cts[shape.carries + y]?, shape.options.reverse))).collect();
-        let sum = cts[*k].into_iter().chain(last).reduce(|a, b| graph.emit(Op::Add, &[a, b], &[], &[]));
-        operands.push(sum.unwrap_or_else(|| zeros(graph, carry_nodes[*k])));
-    }
-    for k in &needs.consts {
-        let so_far = found.of_node(const_nodes[*k]);
-        operands.push(so_far.unwrap_or_else(|| zeros(graph, const_nodes[*k])));
-    }
+    let stacked = residual::widen(graph, id, &pulled.wider, &residuals, places.shape.carries);
+    let mut operands: Vec<NodeId> = read_consts.iter().map(|index| places.operand(*index)).collect();
+    operands.extend(starts(graph, &places, &needs, cts, found));
     operands.extend(&stacked);
-    operands.extend(read_xs.iter().map(|k| x_nodes[*k]));
+    operands.extend(read_xs.iter().map(|index| places.operand(*index)));
     for y in &needs.ys {
-        let Some(ct) = cts[shape.carries + y] else { continue };
-        let shifted = carried_as(y).is_some();
-        operands.push(if shifted { before(graph, ct, shape.options.reverse) } else { ct });
+        let Some(ct) = cts[places.shape.carries + y] else { continue };
+        let is_carried = needs.carried_as(&places, *y).is_some();
+        operands.push(if is_carried { before(graph, ct, places.shape.options.reverse) } else { ct });
     }
     let shape = ScanShape {
         body: graph.bodies.len(),
-        length: shape.length,
+        length: places.shape.length,
         carries: needs.carries.len() + needs.consts.len(),
         xs: stacked.len() + read_xs.len() + needs.ys.len(),
-        options: ScanOptions { reverse: !shape.options.reverse, ..shape.options },
+        options: ScanOptions { reverse: !places.shape.options.reverse, ..places.shape.options },
         residuals: 0,
     };
     graph.bodies.push(Arc::new(derivative));
     let scan = graph.emit(Op::Scan, &operands, &shape.encode(), &[]);
-    let mut results = 0..;
-    let mut next = |graph: &mut Graph| {
-        let index = results.next().unwrap_or_default();
-        graph.emit(Op::Result, &[scan], &[index], &[])
+    let of_inputs = needs.inputs(&places);
+    let results = of_inputs.iter().enumerate().map(|(result, index)| {
+        let ct = graph.emit(Op::Result, &[scan], &[result as i64], &[]);
+        match *index < places.first_carry() {
+            true => Change::Replace(places.operand(*index), ct),
+            false => Change::Add(places.operand(*index), ct),
+        }
+    });
+    let (totals, added): (Vec<Change>, Vec<Change>) =
+        results.partition(|change| matches!(change, Change::Replace(..)));
+    Ok(totals.into_iter().chain(added).collect())
+}
+
+/// What the derivative's carries begin with: cotangents of the last carries, and sums for consts so far.
+fn starts(
+    graph: &mut Graph,
+    places: &Places,
+    needs: &Needs,
+    cts: &[Option<NodeId>],
+    found: &Found,
+) -> Vec<NodeId> {
+    let mut starts = Vec::with_capacity(needs.carries.len() + needs.consts.len());
+    for k in &needs.carries {
+        let own = needs.ys.iter().filter(|y| needs.carried_as(places, **y) == Some(*k));
+        let own: Vec<NodeId> = own.filter_map(|y| cts[places.shape.carries + y]).collect();
+        let last = own.into_iter().map(|ct| end(graph, ct, places.shape.options.reverse)).collect::<Vec<_>>();
+        let sum = cts[*k].into_iter().chain(last).reduce(|a, b| graph.emit(Op::Add, &[a, b], &[], &[]));
+        starts.push((places.first_carry() + k, sum));
+    }
+    for k in &needs.consts {
+        let index = places.first_const() + k;
+        starts.push((index, found.of_node(places.operand(index))));
+    }
+    let or_zeros = |(index, start): (usize, Option<NodeId>)| {
+        let ty = &places.body.inputs[index].ty;
+        start.unwrap_or_else(|| graph.constant(0.0, ty.dtype, &ty.dims))
     };
-    let carries: Vec<Change> =
-        needs.carries.iter().map(|k| Change::Add(carry_nodes[*k], next(graph))).collect();
-    let sums: Vec<Change> =
-        needs.consts.iter().map(|k| Change::Replace(const_nodes[*k], next(graph))).collect();
-    let slices: Vec<Change> = needs.xs.iter().map(|k| Change::Add(x_nodes[*k], next(graph))).collect();
-    Ok(sums.into_iter().chain(carries).chain(slices).collect())
+    starts.into_iter().map(or_zeros).collect()
+}
+
+/// The Scan taken apart. Inputs of the body are the index of the step, consts, carries and slices; the operands are
+/// the same without the first.
+struct Places {
+    shape: ScanShape,
+    body: Arc<Graph>,
+    operands: Vec<NodeId>,
+    /// Input nodes of the body; None for one that it does not read.
+    inputs: Vec<Option<NodeId>>,
+    outputs: Vec<NodeId>,
+}
+
+impl Places {
+    fn new(graph: &Graph, id: NodeId) -> Places {
+        let node = graph.node(id);
+        let shape = node.scan_shape();
+        let body = graph.bodies[shape.body].clone();
+        let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
+        Places { shape, body, operands: node.inputs.clone(), inputs, outputs }
+    }
+
+    fn first_const(&self) -> usize {
+        1
+    }
+
+    fn first_carry(&self) -> usize {
+        1 + self.shape.consts(self.operands.len())
+    }
+
+    fn first_x(&self) -> usize {
+        self.first_carry() + self.shape.carries
+    }
+
+    /// Operand of an input of the body.
+    fn operand(&self, input: usize) -> NodeId {
+        self.operands[input - 1]
+    }
+
+    /// Node of an input that the body reads.
+    fn input(&self, index: usize) -> NodeId {
+        self.inputs[index].expect("an input that is reached or read has a node")
+    }
+}
+
+/// The body with its derivative behind it, over further inputs for cotangents: pairs of a node and its cotangent.
+struct Pulled {
+    wider: Graph,
+    of_ys: Vec<(NodeId, NodeId)>,
+    of_carries: Vec<(NodeId, NodeId)>,
+    /// Consts, with the sum of their cotangents so far.
+    sums: Vec<(NodeId, NodeId)>,
+    /// New cotangents, as [`Needs::inputs`] lists what they belong to.
+    results: Vec<NodeId>,
+}
+
+impl Pulled {
+    fn new(places: &Places, needs: &Needs) -> Result<Pulled, Vec<GraphError>> {
+        let mut wider = (*places.body).clone();
+        let mut with_ct = |nodes: Vec<NodeId>| -> Vec<(NodeId, NodeId)> {
+            nodes.into_iter().map(|node| (node, wider.add_input(places.body.ty(node)))).collect()
+        };
+        let of_ys = needs.ys.iter().map(|y| match needs.carried_as(places, *y) {
+            // The next step's carry: there an unrolled loop would add it.
+            Some(k) => places.input(places.first_carry() + k),
+            None => places.outputs[places.shape.carries + y],
+        });
+        let of_ys = with_ct(of_ys.collect());
+        let of_carries = with_ct(needs.carries.iter().map(|k| places.outputs[*k]).collect());
+        let sums = with_ct(needs.consts.iter().map(|k| places.input(places.first_const() + k)).collect());
+        let seeds = [&of_ys[..], &of_carries, &sums].concat();
+        let of_inputs = needs.inputs(places);
+        let reached: Vec<NodeId> = of_inputs.iter().filter_map(|index| places.inputs[*index]).collect();
+        let mut pulled = backward(&mut wider, &seeds, &reached, true).into_iter();
+        if !wider.errors.is_empty() {
+            return Err(wider.errors);
+        }
+        let results = of_inputs.iter().map(|index| {
+            let ct = places.inputs[*index].and_then(|_| pulled.next().flatten());
+            let ty = &places.body.inputs[*index].ty;
+            ct.unwrap_or_else(|| wider.constant(0.0, ty.dtype, &ty.dims))
+        });
+        let results = results.collect();
+        Ok(Pulled { wider, of_ys, of_carries, sums, results })
+    }
+
+    /// What the derivative has as operands without any residual: all but the carries.
+    fn held(&self, places: &Places) -> Vec<NodeId> {
+        let own = places.inputs[..places.first_carry()].iter().chain(&places.inputs[places.first_x()..]);
+        let cts = self.of_ys.iter().chain(&self.of_carries).chain(&self.sums).map(|(_, ct)| *ct);
+        own.flatten().copied().chain(cts).collect()
+    }
 }
 
 /// The slice of the step that runs last.
@@ -195,16 +242,25 @@ struct Needs {
 }
 
 impl Needs {
-    fn find(
-        body: &Graph,
-        shape: &ScanShape,
-        consts: usize,
-        cts: &[Option<NodeId>],
-        wanted: &[bool],
-    ) -> Result<Needs, Vec<GraphError>> {
-        // Inputs of the body are shifted by the index of the step.
-        let first_carry = 1 + consts;
-        let (inputs, outputs) = (body.input_nodes(), body.output_nodes());
+    /// Inputs of the body that get a cotangent: carries, consts, slices.
+    fn inputs(&self, places: &Places) -> Vec<usize> {
+        let carries = self.carries.iter().map(|k| places.first_carry() + k);
+        let consts = self.consts.iter().map(|k| places.first_const() + k);
+        carries.chain(consts).chain(self.xs.iter().map(|k| places.first_x() + k)).collect()
+    }
+
+    /// The carry that a y is too, if its cotangent can be added to that of the next step's carry.
+    fn carried_as(&self, places: &Places, y: usize) -> Option<usize> {
+        let output = places.outputs[places.shape.carries + y];
+        let is_same = |k: &usize| places.outputs[*k] == output;
+        let is_read = |k: &usize| places.inputs[places.first_carry() + k].is_some();
+        self.carries.iter().copied().find(|k| is_same(k) && is_read(k))
+    }
+
+    fn find(places: &Places, cts: &[Option<NodeId>], wanted: &[bool]) -> Result<Needs, Vec<GraphError>> {
+        let Places { shape, body, inputs, outputs, .. } = places;
+        let (first_carry, first_x) = (places.first_carry(), places.first_x());
+        let consts = first_carry - places.first_const();
         let mut active: Vec<bool> = std::iter::once(false).chain(wanted.iter().copied()).collect();
         let last = outputs.iter().copied().max().unwrap_or(NodeId(0));
         loop {
@@ -230,7 +286,6 @@ impl Needs {
             }
             grown.iter().for_each(|k| seeded[*k] = true);
         };
-        let first_x = first_carry + shape.carries;
         Ok(Needs {
             carries: (0..shape.carries).filter(|k| seeded[*k]).collect(),
             consts: (0..consts).filter(|k| reached[1 + k]).collect(),
