@@ -19,8 +19,9 @@ use crate::Module;
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     let source = &module.graph;
     let mut unroller = Unroller::default();
-    let mut flat =
-        rewrite_regions(source, |graph, node, inputs| unroller.node(graph, source, node, inputs, 0));
+    let mut flat = rewrite_regions(source, |graph, node, inputs| {
+        unroller.node(graph, Old { source, node, inputs, clone: 0 })
+    });
     if let Some(scope) = unroller.too_large {
         return Err(format!(
             "a Scan in {scope} would make more than {MAX_NODES} operations of its steps; let a step take a larger chunk"
@@ -56,6 +57,15 @@ struct Forward {
     saved: Vec<Vec<NodeId>>,
 }
 
+/// A node of `source` and its operands in the graph being built, under the clone number of what stands around it.
+#[derive(Clone, Copy)]
+struct Old<'s> {
+    source: &'s Graph,
+    node: &'s Node,
+    inputs: &'s [NodeId],
+    clone: u32,
+}
+
 /// Where a body is unrolled.
 struct Place<'s> {
     clone: u32,
@@ -69,17 +79,11 @@ enum Saved<'s> {
 }
 
 impl Unroller {
-    fn node(
-        &mut self,
-        graph: &mut Graph,
-        source: &Graph,
-        node: &Node,
-        inputs: &[NodeId],
-        clone: u32,
-    ) -> Rewritten {
+    fn node(&mut self, graph: &mut Graph, old: Old<'_>) -> Rewritten {
+        let Old { node, inputs, clone, .. } = old;
         match node.op {
-            Op::Scan => Rewritten::Many(self.scan(graph, source, node, inputs, clone)),
-            Op::When => Rewritten::Many(self.when(graph, source, node, inputs, clone)),
+            Op::Scan => Rewritten::Many(self.scan(graph, old)),
+            Op::When => Rewritten::Many(self.when(graph, old)),
             // Cotangents exist by now; the value is all that is left of it.
             Op::StopGrad | Op::Save => Rewritten::One(inputs[0]),
             _ => Rewritten::One(graph.in_clone(clone.max(node.clone), |graph| {
@@ -108,19 +112,13 @@ impl Unroller {
                 };
                 return Rewritten::One(kept.unwrap_or(inputs[0]));
             }
-            self.node(graph, source, node, inputs, clone)
+            self.node(graph, Old { source, node, inputs, clone })
         })
     }
 
     /// Last carries, then stacked ys.
-    fn scan(
-        &mut self,
-        graph: &mut Graph,
-        source: &Graph,
-        node: &Node,
-        inputs: &[NodeId],
-        clone: u32,
-    ) -> Vec<NodeId> {
+    fn scan(&mut self, graph: &mut Graph, old: Old<'_>) -> Vec<NodeId> {
+        let Old { source, node, inputs, clone } = old;
         let shape = node.scan_shape();
         let body = &source.bodies[shape.body];
         let (consts, rest) = inputs.split_at(shape.consts(inputs.len()));
@@ -182,14 +180,8 @@ impl Unroller {
     }
 
     /// New values or old ones, then residuals, which nothing reads where the body did not run.
-    fn when(
-        &mut self,
-        graph: &mut Graph,
-        source: &Graph,
-        node: &Node,
-        inputs: &[NodeId],
-        clone: u32,
-    ) -> Vec<NodeId> {
+    fn when(&mut self, graph: &mut Graph, old: Old<'_>) -> Vec<NodeId> {
+        let Old { source, node, inputs, clone } = old;
         let shape = node.when_shape();
         let body = &source.bodies[shape.body];
         let olds = &inputs[inputs.len() - shape.olds..];
