@@ -71,12 +71,11 @@ fn build(workspace: &Workspace) -> Result<Built> {
     collect(host, &plugins, &artifacts)
 }
 
-/// The packages of plugins/, in the order of their names. Each must make one library, under a file name of
-/// its own.
+/// The plugins of plugins/, in the order of their names. Each must make one library, under a file name of its own.
 fn plugins(workspace: &Workspace) -> Result<Vec<&Package>> {
     let folder = workspace.root.join("plugins");
-    let mut plugins: Vec<&Package> =
-        workspace.packages.iter().filter(|package| package.folder().parent() == Some(&folder)).collect();
+    let is_plugin = |package: &&Package| package.folder().parent() == Some(&folder) && !package.is_shared();
+    let mut plugins: Vec<&Package> = workspace.packages.iter().filter(is_plugin).collect();
     plugins.sort_by(|a, b| a.name.cmp(&b.name));
 
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
@@ -84,7 +83,8 @@ fn plugins(workspace: &Workspace) -> Result<Vec<&Package>> {
         let library = plugin.targets.iter().find(|target| target.is("cdylib")).with_context(|| {
             let manifest = plugin.manifest_path.display();
             format!(
-                "plugin `{}` builds no library: add `[lib] crate-type = [\"cdylib\"]` to {manifest}",
+                "plugin `{}` builds no library: add `[lib] crate-type = [\"cdylib\"]` to {manifest}, or \
+                 `[package.metadata.host] shared = true` if it is code that plugins share",
                 plugin.name
             )
         })?;

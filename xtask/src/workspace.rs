@@ -24,6 +24,21 @@ pub struct Package {
     pub name: String,
     pub manifest_path: PathBuf,
     pub targets: Vec<Target>,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+}
+
+/// `[package.metadata]`, of which xtask reads `host.shared`: a library in plugins/ that plugins link.
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    host: Host,
+}
+
+#[derive(Default, Deserialize)]
+struct Host {
+    #[serde(default)]
+    shared: bool,
 }
 
 /// One thing cargo builds from a package.
@@ -49,6 +64,11 @@ impl Workspace {
 }
 
 impl Package {
+    /// Whether it is a library that plugins link, and no plugin.
+    pub fn is_shared(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.host.shared)
+    }
+
     /// The folder of the package.
     pub fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap_or(&self.manifest_path)

@@ -5,11 +5,8 @@
 //! of its loss with respect to the outputs of all levels is their teach signal (eq. 71); a level whose period ends is
 //! written from what it has read since its last write. Each sequence owns its memories.
 
+use nested::cms::{Level, Reading};
 use plugin_api::prelude::*;
-
-mod cms;
-
-use cms::{Level, Reading};
 
 options! {
     /// What the outer gradient sees of a write.
