@@ -61,6 +61,14 @@ pub mod layout {
     pub const NOT_TAKEN: u8 = 2;
 }
 
+/// How long a memory lasts in training. Since 1.1.
+pub mod lifetime {
+    /// To the end of the window.
+    pub const SEQUENCE: u8 = 0;
+    /// Through all windows of a text, where a run streams its texts.
+    pub const STREAM: u8 = 1;
+}
+
 /// Initial values: normal(0, argument^2), uniform(-argument, argument), constant argument.
 pub mod init {
     pub const NORMAL: u8 = 0;
@@ -267,6 +275,43 @@ pub trait GraphBuilder {
         let _ = (name, value, loc);
     }
 
+    /// Whether memories of this [`lifetime`] outlive the trace: then [`GraphBuilder::fast_state`] has what they became.
+    /// Since 1.1.
+    fn fast_outlives(&self, lifetime: u8) -> bool {
+        let _ = lifetime;
+        false
+    }
+
+    /// What an earlier trace kept under this name in the current scope, `[B, dims...]`; zeros where a row starts afresh.
+    /// Since 1.1.
+    fn fast_state(&self, name: RStr<'_>, dims: RSlice<'_, u64>, lifetime: u8, loc: Loc<'_>) -> u32 {
+        let _ = (name, dims, lifetime, loc);
+        NONE
+    }
+
+    /// What later traces find under this name; the last call counts. Since 1.1.
+    fn fast_keep(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
+        let _ = (name, value, loc);
+    }
+
+    /// Tokens that each row's memories have learned from before this trace, i32`[B]`; [`NONE`] where every trace starts
+    /// afresh. Since 1.1.
+    fn stream(&self, loc: Loc<'_>) -> u32 {
+        let _ = loc;
+        NONE
+    }
+
+    /// Position of the first token read now in each row's context, i32`[B]`; [`NONE`] outside sessions. Since 1.1.
+    fn context(&self, loc: Loc<'_>) -> u32 {
+        let _ = loc;
+        NONE
+    }
+
+    /// Tokens that a context of the session can hold. Since 1.1.
+    fn capacity(&self) -> u64 {
+        0
+    }
+
     /// Where the target had the largest logit in the pass that gave the token losses: f32`[B, T]`, 1 or 0. Since 1.1.
     fn correct(&self, value: u32, loc: Loc<'_>) {
         let _ = (value, loc);
@@ -282,6 +327,12 @@ pub trait ModelObject {
 
     #[sabi(last_prefix_field)]
     fn train(&self, builder: BuilderRef<'_>, tokens: u32, targets: u32) -> RResult<LossIds, PluginError>;
+
+    /// Writes what memories have pending, in a session. Since 1.1.
+    fn flush(&self, builder: BuilderRef<'_>) -> RResult<(), PluginError> {
+        let _ = builder;
+        RResult::ROk(())
+    }
 }
 
 #[sabi_trait]

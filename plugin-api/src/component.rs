@@ -129,6 +129,13 @@ impl<T: Model + Options> ModelObject for Guarded<T> {
             Ok(LossIds { token_losses: loss.token_losses.id(), auxiliary })
         })
     }
+
+    fn flush(&self, builder: BuilderRef<'_>) -> RResult<(), PluginError> {
+        guard(|| {
+            self.get()?.flush(&Cx::new(&builder));
+            Ok(())
+        })
+    }
 }
 
 impl<T: Attention + Options> AttentionObject for Guarded<T> {

@@ -40,8 +40,28 @@ pub trait Builder {
         NONE
     }
     fn fast_write(&self, _name: &str, _value: u32, _at: &Location<'_>) {}
+    /// Whether memories of this lifetime outlive the trace.
+    fn fast_outlives(&self, _lifetime: u8) -> bool {
+        false
+    }
+    fn fast_state(&self, _name: &str, _dims: &[usize], _lifetime: u8, _at: &Location<'_>) -> u32 {
+        NONE
+    }
+    fn fast_keep(&self, _name: &str, _value: u32, _at: &Location<'_>) {}
+    fn stream(&self, _at: &Location<'_>) -> u32 {
+        NONE
+    }
+    fn context(&self, _at: &Location<'_>) -> u32 {
+        NONE
+    }
+    fn capacity(&self) -> usize {
+        0
+    }
     fn correct(&self, _value: u32, _at: &Location<'_>) {}
 }
+
+/// How names of metrics end that tell the growth of a memory.
+pub const GROWTH: &str = ".growth";
 
 /// What a component traces with.
 pub struct Cx<'c> {
@@ -138,6 +158,13 @@ impl<'c> Cx<'c> {
     #[track_caller]
     pub fn report(&self, name: &str, value: Tensor<'c>) {
         self.builder.report(name, value.id(), Location::caller());
+    }
+
+    /// [`Cx::report`] of how far a memory has moved from its start, |W - W0| / |W0|, as `name.growth`. A run warns when
+    /// it grows beyond what a memory that learns needs.
+    #[track_caller]
+    pub fn report_growth(&self, name: &str, ratio: Tensor<'c>) {
+        self.report(&format!("{name}{GROWTH}"), ratio);
     }
 
     /// Stops the trace with an error of your own; returns a poisoned tensor to go on with.
@@ -284,6 +311,30 @@ impl Builder for BuilderRef<'_> {
 
     fn fast_write(&self, name: &str, value: u32, at: &Location<'_>) {
         GraphBuilder::fast_write(self, name.into(), value, loc(at));
+    }
+
+    fn fast_outlives(&self, lifetime: u8) -> bool {
+        GraphBuilder::fast_outlives(self, lifetime)
+    }
+
+    fn fast_state(&self, name: &str, dims: &[usize], lifetime: u8, at: &Location<'_>) -> u32 {
+        GraphBuilder::fast_state(self, name.into(), extents(dims)[..].into(), lifetime, loc(at))
+    }
+
+    fn fast_keep(&self, name: &str, value: u32, at: &Location<'_>) {
+        GraphBuilder::fast_keep(self, name.into(), value, loc(at));
+    }
+
+    fn stream(&self, at: &Location<'_>) -> u32 {
+        GraphBuilder::stream(self, loc(at))
+    }
+
+    fn context(&self, at: &Location<'_>) -> u32 {
+        GraphBuilder::context(self, loc(at))
+    }
+
+    fn capacity(&self) -> usize {
+        GraphBuilder::capacity(self) as usize
     }
 
     fn correct(&self, value: u32, at: &Location<'_>) {

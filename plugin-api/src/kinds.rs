@@ -63,6 +63,9 @@ pub trait Model {
         Loss { token_losses: cx.linear_cross_entropy(hidden, head, targets_bt), auxiliary: None }
     }
 
+    /// Writes what memories were taught and is still pending: in a session, when a text is at its end.
+    fn flush<'c>(&self, _cx: &'c Cx<'c>) {}
+
     /// What the schema of the options cannot say.
     fn validate(&self, _dims: &Dims) -> Vec<Fault> {
         Vec::new()
@@ -71,7 +74,7 @@ pub trait Model {
 
 /// An attention backbone: mixes tokens, `[B, T, D]` to `[B, T, D]`.
 pub trait Attention {
-    /// `positions` is `[T]` (i32) where the model wants rotary positions, else None.
+    /// `positions` is `[T]` or `[B, T]` (i32) where the model wants rotary positions, else None.
     fn trace<'c>(&self, cx: &'c Cx<'c>, x_btd: Tensor<'c>, positions: Option<Tensor<'c>>) -> Tensor<'c>;
 
     /// What the schema of the options cannot say. `dims.width` is D.

@@ -66,7 +66,7 @@ impl<'c> Cx<'c> {
         self.emit(Op::RmsNorm, &[x, gain], &[], &[1e-6])
     }
 
-    /// Rotary positions (Su et al. 2021): `x[B, H, T, D]` turned by `positions[T]`.
+    /// Rotary positions (Su et al. 2021): `x[B, H, T, D]` turned by `positions[T]` or `[B, T]`.
     #[track_caller]
     pub fn rope(&'c self, x: Tensor<'c>, positions: Tensor<'c>, theta: f64) -> Tensor<'c> {
         self.emit(Op::Rope, &[x, positions], &[], &[theta])

@@ -42,6 +42,7 @@ mod indexing;
 mod kinds;
 mod layers;
 mod matrices;
+mod memory;
 mod metadata;
 mod operators;
 mod options;
@@ -54,16 +55,16 @@ mod tensor;
 
 pub use attention::{attention, attention_with, Attend, Mask};
 pub use component::{plugin_root, root_layout, AttentionAdapter, ModelAdapter, OptimizerAdapter};
-pub use cx::{Builder, Cx};
+pub use cx::{Builder, Cx, GROWTH};
 pub use guard::guard;
 pub use kinds::{Attention, Fault, Group, Init, Layout, Loss, Model, Optimizer, Output, Role};
 pub use layers::causal_conv;
+pub use memory::{Fast, Lifetime, Past};
 pub use metadata::{join, total, Registration, METADATA_SECTION, RUSTC, TARGET};
 pub use ops::{DType, Op, OP_SET_VERSION};
 pub use options::{parse, schema, Dims};
 pub use recurrence::{gated_delta_rule, linear_attention};
 pub use regions::Scan;
-pub use sequence::Fast;
 pub use tensor::Tensor;
 
 #[doc(hidden)]
@@ -74,7 +75,7 @@ pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
-        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Layout, Loss, Mask, Model, Optimizer,
-        Output, Role, Scan, Tensor,
+        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Layout, Lifetime, Loss, Mask, Model,
+        Optimizer, Output, Past, Role, Scan, Tensor,
     };
 }

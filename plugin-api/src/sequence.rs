@@ -1,12 +1,9 @@
-//! Sequences that are read in chunks, and memories that last from chunk to chunk.
+//! Sequences that are read in chunks.
 //!
 //! ```text
 //! cx.chunks(&[tokens, targets], 32, |chunk| {
 //!     let out = self.forward(cx, chunk[0]);          // attention sees earlier chunks through kv_memory
-//!     let ce = cx.linear_cross_entropy(out, head, chunk[1]);
-//!     let memory = cx.fast("w", start);              // the start in the first chunk, then what was written
-//!     memory.write(memory.value() - slope * lr);
-//!     vec![ce]
+//!     vec![cx.linear_cross_entropy(out, head, chunk[1])]
 //! })
 //! ```
 
@@ -14,33 +11,6 @@ use std::panic::Location;
 
 use crate::abi::NONE;
 use crate::{Cx, DType, Op, Tensor};
-
-/// A memory of the sequence: one state for each row of the batch, or shared until it is first written.
-#[derive(Clone, Copy)]
-pub struct Fast<'c> {
-    cx: &'c Cx<'c>,
-    name: &'c str,
-    value: Tensor<'c>,
-    is_written: bool,
-}
-
-impl<'c> Fast<'c> {
-    /// What the memory holds.
-    pub fn value(self) -> Tensor<'c> {
-        self.value
-    }
-
-    /// Whether an earlier chunk has written it. Until then it is the tensor it started from.
-    pub fn is_written(self) -> bool {
-        self.is_written
-    }
-
-    /// Makes `value` what the next chunk reads. Call it in the scope the memory was asked for in.
-    #[track_caller]
-    pub fn write(self, value: Tensor<'c>) {
-        self.cx.builder().fast_write(self.name, value.id(), Location::caller());
-    }
-}
 
 impl<'c> Cx<'c> {
     /// Traces `body` for each chunk of `size` tokens of tensors `[B, T, ...]`; the last may be shorter. Each of the
@@ -73,40 +43,19 @@ impl<'c> Cx<'c> {
         joined.iter().map(|parts| self.concat(parts, 1)).collect()
     }
 
-    /// The memory `name` of this scope, which starts as `start`.
-    #[track_caller]
-    pub fn fast(&'c self, name: &'c str, start: Tensor<'c>) -> Fast<'c> {
-        let id = self.builder().fast_read(name, Location::caller());
-        let is_written = id != NONE;
-        let value = if is_written { self.tensor(id) } else { start };
-        Fast { cx: self, name, value, is_written }
-    }
-
-    /// k and v `[B, H, T, D]` behind those of earlier chunks, which are kept for later ones; with `detach` no gradient
-    /// reaches those of earlier chunks. As they are outside chunks.
-    #[track_caller]
-    pub fn kv_memory(&'c self, k: Tensor<'c>, v: Tensor<'c>, detach: bool) -> (Tensor<'c>, Tensor<'c>) {
-        let at = Location::caller();
-        let joined = |name: &str, new: Tensor<'c>| {
-            let past = self.builder().fast_read(name, at);
-            let all = match past {
-                NONE => new,
-                past if detach => self.concat(&[self.tensor(past).stop_grad(), new], 2),
-                past => self.concat(&[self.tensor(past), new], 2),
-            };
-            self.builder().fast_write(name, all.id(), at);
-            all
-        };
-        (joined("keys", k), joined("values", v))
-    }
-
-    /// Positions of the tokens of `x[B, T, ...]` in their sequence: 0, 1, ..., T - 1, counted on through chunks.
+    /// Positions of the tokens of `x[B, T, ...]` in their sequence, counted on through chunks: 0, 1, ..., T - 1, i32`[T]`.
+    /// In a session, where each row has read its own number of tokens before: `[B, T]`.
     #[track_caller]
     pub fn positions(&'c self, x: Tensor<'c>) -> Tensor<'c> {
+        let at = Location::caller();
         let own = self.emit(Op::Iota, &[], &[0, DType::I32 as i64, x.dim(1) as i64], &[]);
-        match self.builder().chunk_start() {
+        let own = match self.builder().chunk_start() {
             0 => own,
             start => own + start as f64,
+        };
+        match self.builder().context(at) {
+            NONE => own,
+            first => self.tensor(first).reshape(&[x.dim(0), 1]) + own,
         }
     }
 
@@ -115,14 +64,5 @@ impl<'c> Cx<'c> {
     #[track_caller]
     pub fn correct(&self, correct: Tensor<'c>) {
         self.builder().correct(correct.id(), Location::caller());
-    }
-}
-
-impl<'c> Tensor<'c> {
-    /// This value, whose cotangent goes to `parameter` (of the same shape) and nowhere else: a memory read as if its
-    /// writes were constants.
-    #[track_caller]
-    pub fn straight_through(self, parameter: Tensor<'c>) -> Tensor<'c> {
-        self.stop_grad() + (parameter - parameter.stop_grad())
     }
 }

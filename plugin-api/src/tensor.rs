@@ -64,9 +64,9 @@ impl<'c> Tensor<'c> {
         self.repeat(&shape).apply(op, &[other.repeat(&shape)], &[], &[])
     }
 
-    /// A constant of this dtype that fits any shape.
+    /// A constant of this dtype and shape.
     #[track_caller]
-    pub(crate) fn number(self, value: f64) -> Tensor<'c> {
+    pub fn number(self, value: f64) -> Tensor<'c> {
         self.cx.constant(value, self.dtype(), &self.dims())
     }
 

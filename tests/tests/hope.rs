@@ -5,7 +5,7 @@ use engine::plugins::{Kind, Registry};
 use engine::trace::{Window, loss_alone};
 use graph::Graph;
 use graph::interp::{self, Tensor};
-use host_tests::replay::inputs;
+use host_tests::replay::{Replay, inputs};
 use serde_json::{Value, json};
 
 fn traced(batch: usize, options: Value) -> Graph {
@@ -78,7 +78,8 @@ fn writes_change_the_loss_and_a_closed_gate_does_not() {
         outputs.iter().find(|(name, _)| name == "loss").unwrap().1.data[0]
     };
     let (on, off) = (loss(json!({ "memory_lr": 0.3 })), loss(json!({ "writes": false })));
-    let closed = loss(json!({ "memory_lr": 0.3, "gate": 1e6 }));
+    let closed =
+        loss(json!({ "memory_lr": 0.3, "gate": "chunk", "gate_threshold": 1e6, "gate_relative": false }));
     assert!((on - off).abs() > 1e-3, "{on} with writes, {off} without");
     assert!((closed - off).abs() < 1e-12, "{closed} behind a closed gate, {off} without writes");
 }
@@ -95,5 +96,42 @@ fn what_gradients_see_of_writes_changes_no_value() {
     for other in [&chunk, &full] {
         assert!((of(&none, "loss") - of(other, "loss")).abs() < 1e-12);
         assert!((of(&none, "gradient.embedding") - of(other, "gradient.embedding")).abs() > 1e-9);
+    }
+}
+
+/// Largest difference of loss and gradients, relative to 1 + |value|.
+fn difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> f64 {
+    let compared = a.iter().filter(|(name, _)| name == "loss" || name.starts_with("gradient."));
+    let mut worst: f64 = 0.0;
+    for (name, tensor) in compared {
+        let (_, other) = b.iter().find(|(known, _)| known == name).unwrap();
+        for (x, y) in tensor.data.iter().zip(&other.data) {
+            worst = worst.max((x - y).abs() / (1.0 + y.abs()));
+        }
+    }
+    worst
+}
+
+#[test]
+fn factored_writes_are_dense_writes() {
+    for write_grad in ["none", "chunk", "full"] {
+        for retain in [1.0, 0.9] {
+            let of = |form: &str| {
+                let options =
+                    json!({ "write_grad": write_grad, "form": form, "retain": retain, "memory_lr": 0.3 });
+                traced(3, options)
+            };
+            let (dense, factored) = (of("dense"), of("factored"));
+            let (given, _) = inputs(&dense, 11);
+            let exact = difference(&run(&factored, &given), &run(&dense, &given));
+            assert!(exact <= 1e-12, "{write_grad}, retain {retain}: {exact:e} in the interpreter");
+            let [dense, factored] = [dense, factored].map(|graph| {
+                let outputs = Replay::cpu(&graph, &[], 2).unwrap().run(&given).unwrap();
+                let names = graph.outputs.iter().map(|decl| decl.name.clone());
+                names.zip(outputs).collect::<Vec<(String, Tensor)>>()
+            });
+            let rounded = difference(&factored, &dense);
+            assert!(rounded <= 1e-5, "{write_grad}, retain {retain}: {rounded:e} on the CPU");
+        }
     }
 }

@@ -147,7 +147,7 @@ op_table! {
     120 Softmax Composite 1..=1 "" "exp(x - max) / sum over the last axis.";
     121 LayerNorm Composite 2..=3 "; eps" "(x - mean) / sqrt(var + eps) * gain (+ bias) over the last axis.";
     122 RmsNorm Composite 2..=2 "; eps" "x / sqrt(mean(x^2) + eps) * gain over the last axis.";
-    123 Rope Composite 2..=2 "; theta" "Rotary positions, half-split pairing: x[B, H, T, D], positions[T] (Su et al. 2021).";
+    123 Rope Composite 2..=2 "; theta" "Rotary positions, half-split pairing: x[B, H, T, D], positions[T] or [B, T] (Su et al. 2021).";
     124 Attention Composite 3..=7 "causal = 1, window = 0, prefix = 0, operands = 0; scale"
         "softmax(scale q k' of visible keys) v: q[B, H, Tq, D], k[B, G, Tk, D], v[B, G, Tk, Dv], G divides H, result \
          [B, H, Tq, Dv]. The bits of `operands` say which i32 operands follow: 1 q_offset[B], 2 kv_len[B], 4 query \

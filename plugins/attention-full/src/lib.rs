@@ -50,9 +50,9 @@ impl Attention for Full {
         let q = biased("bq", cx.linear("wq", x_btd, d)).split_heads(self.heads);
         let k = biased("bk", cx.linear("wk", x_btd, d_kv)).split_heads(self.groups());
         let v = biased("bv", cx.linear("wv", x_btd, d_kv)).split_heads(self.groups());
-        // Where the sequence is read in chunks, keys and values of earlier ones come first.
-        let (k, v) = cx.kv_memory(turned(k), v, self.kv_grad == KvGrad::Detach);
-        let mixed = attention(turned(q), k, v).merge_heads();
+        // Keys and values of what was read before come first.
+        let past = cx.kv_memory(turned(k), v, self.kv_grad == KvGrad::Detach);
+        let mixed = attention_with(turned(q), past.keys, past.values, past.seen(Mask::Causal)).merge_heads();
         biased("bo", cx.linear_scaled("wo", mixed, d, self.out_init))
     }
 

@@ -5,163 +5,114 @@
 //! of its loss with respect to the outputs of all levels is their teach signal (eq. 71); a level whose period ends is
 //! written from what it has read since its last write. Each sequence owns its memories.
 
-use nested::cms::{Level, Reading};
+use nested::cms::{self, Chain, Metric, Rules, Surprise};
 use plugin_api::prelude::*;
 
-options! {
-    /// What the outer gradient sees of a write.
-    #[derive(Default)]
-    pub enum WriteGrad {
-        /// Nothing: weights in use count as the initial ones.
-        None,
-        /// The last write of each level.
-        Chunk,
-        /// All writes.
-        #[default]
-        Full,
-    }
-}
+mod options;
 
-options! {
-    /// What a chunk's loss is averaged over, for the teach signal of one sequence.
-    pub enum TeachNorm {
-        /// Nothing: the sum over its tokens.
-        Token,
-        /// The tokens of the chunk.
-        Chunk,
-        /// The tokens of the chunk and the batch.
-        Batch,
-    }
-}
+pub use options::Hope;
+use options::{Teach, TeachNorm};
 
-options! {
-    /// Attention, then a chain of memories that learn while they read.
-    pub struct Hope {
-        /// Width D.
-        #[schemars(range(min = 1))]
-        pub d_model: usize = 128,
-        /// Blocks.
-        #[schemars(range(min = 1))]
-        pub layers: usize = 2,
-        /// Hidden width of a level; 0 means 4 D.
-        pub d_hidden: usize = 0,
-        /// Tokens between two writes of each level, from the fastest to the slowest.
-        pub periods: Vec<usize> = vec![32, 128],
-        /// Tokens that are read before memories may be written; divides every period.
-        #[schemars(range(min = 1))]
-        pub online_chunk: usize = 32,
-        /// Step of a write.
-        #[schemars(range(min = 0.0))]
-        pub memory_lr: f64 = 0.01,
-        /// Factor on the teach signal.
-        pub teach_scale: f64 = 1.0,
-        pub teach_norm: TeachNorm = TeachNorm::Token,
-        /// Tokens whose teach signal is shorter than this are left out of a write; 0 takes all.
-        #[schemars(range(min = 0.0))]
-        pub gate: f64 = 0.0,
-        pub write_grad: WriteGrad = WriteGrad::Full,
-        /// Whether memories are written at all.
-        pub writes: bool = true,
-        /// Rotary positions; the paper has none.
-        pub rope: bool = true,
-    }
-}
-
-/// What one chunk left: hidden states, and for each level its input and output.
+/// What one chunk was read as: hidden states `[B, C, D]`, and the output of each block.
 struct Pass<'c> {
     hidden: Tensor<'c>,
-    levels: Vec<(Level<'c>, Tensor<'c>, Tensor<'c>)>,
+    blocks: Vec<Tensor<'c>>,
+}
+
+/// The losses of a chunk's tokens, `[B, C]`, with its targets and logits.
+struct Scored<'c> {
+    losses: Tensor<'c>,
+    targets: Tensor<'c>,
+    logits: Tensor<'c>,
 }
 
 impl Hope {
-    fn hidden_width(&self) -> usize {
-        if self.d_hidden == 0 { 4 * self.d_model } else { self.d_hidden }
-    }
-
     fn table<'c>(&self, cx: &'c Cx<'c>) -> Tensor<'c> {
         cx.embedding("embedding", cx.vocab(), self.d_model)
     }
 
-    /// Reads tokens `[B, C]` with the memories in force.
-    fn read<'c>(&self, cx: &'c Cx<'c>, tokens_bc: Tensor<'c>) -> Pass<'c> {
-        let mut x = self.table(cx).rows(tokens_bc);
-        let positions = self.rope.then(|| cx.positions(x));
-        let mut levels = Vec::new();
-        for block in 0..self.layers {
-            x = cx.scope(&format!("layers.{block}"), || {
-                let mixed = cx.scope("attention", || cx.attention(x, positions));
-                let mut x = cx.layer_norm("norm", x + mixed, true);
-                for level in 0..self.periods.len() {
-                    x = cx.scope(&format!("cms.{level}"), || {
-                        let memory = Level::new(cx, self.d_model, self.hidden_width());
-                        let output = memory.read(x, self.write_grad != WriteGrad::None);
-                        levels.push((memory, x, output));
-                        output
-                    });
-                }
-                x
-            });
-        }
-        Pass { hidden: cx.layer_norm("norm", x, true), levels }
+    fn chains<'r, 'c>(&self, cx: &'c Cx<'c>, rules: &'r Rules, tokens: usize) -> Vec<Chain<'r, 'c>> {
+        (0..self.layers).map(|_| Chain::new(cx, rules, tokens)).collect()
     }
 
-    /// Cotangents of all levels' outputs for the chunk's loss, each sequence for itself.
-    fn teach<'c>(&self, cx: &'c Cx<'c>, losses_bc: Tensor<'c>, pass: &Pass<'c>) -> Vec<Tensor<'c>> {
+    /// Reads tokens `[B, C]` with the memories in force.
+    fn read<'c>(&self, cx: &'c Cx<'c>, tokens_bc: Tensor<'c>, chains: &mut [Chain<'_, 'c>]) -> Pass<'c> {
+        let mut x = self.table(cx).rows(tokens_bc);
+        let positions = self.rope.then(|| cx.positions(x));
+        let mut blocks = Vec::new();
+        for (block, chain) in chains.iter_mut().enumerate() {
+            x = cx.scope(&scope(block), || {
+                let mixed = cx.scope("attention", || cx.attention(x, positions));
+                chain.read(cx.layer_norm("norm", x + mixed, true))
+            });
+            blocks.push(x);
+        }
+        Pass { hidden: cx.layer_norm("norm", x, true), blocks }
+    }
+
+    /// Teach signals of all levels of each block for the chunk's losses, each sequence for itself.
+    fn teach<'c>(
+        &self,
+        cx: &'c Cx<'c>,
+        losses_bc: Tensor<'c>,
+        pass: &Pass<'c>,
+        chains: &[Chain<'_, 'c>],
+    ) -> Vec<Vec<Tensor<'c>>> {
         let count = match self.teach_norm {
             TeachNorm::Token => 1,
             TeachNorm::Chunk => losses_bc.dim(1),
             TeachNorm::Batch => losses_bc.dim(0) * losses_bc.dim(1),
         };
-        let outputs: Vec<Tensor<'c>> = pass.levels.iter().map(|(_, _, output)| *output).collect();
-        let teach = cx.grad(losses_bc.total() * (self.teach_scale / count as f64), &outputs);
-        teach.into_iter().map(|teach| self.gated(teach)).collect()
-    }
-
-    /// Zero where the signal is too short to count.
-    fn gated<'c>(&self, teach: Tensor<'c>) -> Tensor<'c> {
-        if self.gate == 0.0 {
-            return teach;
-        }
-        let squared = (teach * teach).sum(&[2]).stop_grad();
-        let short = squared.less(squared * 0.0 + self.gate * self.gate);
-        teach * (1.0 - short.cast(DType::F32))
-    }
-
-    /// Takes in what each level was taught, and writes those whose period ends. `pending` has the readings of each
-    /// level of each block since its last write, `moved` the squared lengths of steps and weights by level.
-    fn observe<'c>(
-        &self,
-        cx: &'c Cx<'c>,
-        pass: &Pass<'c>,
-        teach: &[Tensor<'c>],
-        pending: &mut [Vec<Reading<'c>>],
-        moved: &mut Vec<(usize, Tensor<'c>, Tensor<'c>)>,
-    ) {
-        for (index, ((memory, input, _), teach)) in pass.levels.iter().zip(teach).enumerate() {
-            let (block, level) = (index / self.periods.len(), index % self.periods.len());
-            pending[index].push(Reading { input: *input, teach: *teach });
-            let tokens: usize = pending[index].iter().map(|reading| reading.input.dim(1)).sum();
-            if tokens < self.periods[level] {
-                continue;
+        let loss = losses_bc.total() * (self.teach_scale / count as f64);
+        let levels = self.periods.len();
+        match self.teach {
+            Teach::Task => {
+                let outputs: Vec<Tensor<'c>> =
+                    chains.iter().flat_map(|chain| chain.readings()).map(|reading| reading.output).collect();
+                cx.grad(loss, &outputs).chunks(levels.max(1)).map(<[_]>::to_vec).collect()
             }
-            let readings = std::mem::take(&mut pending[index]);
-            cx.scope(&format!("layers.{block}"), || {
-                cx.scope(&format!("cms.{level}"), || {
-                    let only_this = self.write_grad == WriteGrad::Chunk;
-                    let (step, norm) = memory.write(cx, &readings, self.memory_lr, only_this);
-                    moved.push((level, step, norm));
-                })
-            });
+            Teach::Block => {
+                let signals = cx.grad(loss, &pass.blocks);
+                signals.into_iter().map(|signal| vec![signal * 2.0; levels]).collect()
+            }
         }
     }
 
-    /// Writes of each level, and how long a step was beside the weights, for the metrics of a step.
-    fn report<'c>(&self, cx: &'c Cx<'c>, moved: &[(usize, Tensor<'c>, Tensor<'c>)]) {
+    /// What the gate asks for beside the teach signal.
+    fn surprise<'c>(&self, cx: &'c Cx<'c>, scored: &Scored<'c>) -> Surprise<'c> {
+        let entropy = || {
+            let p = scored.logits.softmax();
+            let mean = (p * scored.logits).sum(&[2]).reshape(&scored.targets.dims());
+            scored.logits.logsumexp() - mean
+        };
+        let targets = scored.targets;
+        let known = targets.less(targets.number(cx.vocab() as f64)).cast(DType::F32);
+        let counted = known * (1.0 - targets.less(targets.number(0.0)).cast(DType::F32));
+        Surprise {
+            losses: Some(scored.losses),
+            entropy: (self.gate_metric == Metric::Entropy).then(entropy),
+            counted: Some(counted),
+        }
+    }
+
+    /// Figures of each level over all blocks, for the metrics of a step.
+    fn report<'c>(&self, cx: &'c Cx<'c>, chains: &[Chain<'_, 'c>]) {
         for level in 0..self.periods.len() {
-            let own: Vec<_> = moved.iter().filter(|(of, _, _)| *of == level).collect();
-            cx.report(&format!("cms.{level}.writes"), cx.constant(own.len() as f64, DType::F32, &[]));
-            let Some((_, step, norm)) = own.last() else { continue };
-            cx.report(&format!("cms.{level}.step"), (*step / *norm).stop_grad().sqrt());
+            let name = |what: &str| format!("cms.{level}.{what}");
+            let stats: Vec<_> = chains.iter().map(|chain| chain.stats()[level]).collect();
+            let number = |value: f64| cx.constant(value, DType::F32, &[]);
+            let share = 1.0 / stats.len().max(1) as f64;
+            let writes = stats.iter().filter_map(|stats| stats.writes).reduce(|a, b| a + b);
+            cx.report(&name("writes"), writes.map_or(number(0.0), |writes| writes * share));
+            cx.report(&name("pending"), number(stats.first().map_or(0, |stats| stats.pending) as f64));
+            let teach = stats.iter().filter_map(|stats| stats.teach);
+            if let Some(teach) = teach.map(|(sum, chunks)| sum * (1.0 / chunks as f64)).reduce(|a, b| a + b) {
+                cx.report(&name("teach_norm"), teach * share);
+            }
+            let moved = stats.iter().filter_map(|stats| stats.moved);
+            if let Some((beyond, start)) = moved.reduce(|(a, b), (c, d)| (a + c, b + d)) {
+                cx.report_growth(&name("state"), (beyond / start).stop_grad().sqrt());
+            }
         }
     }
 }
@@ -169,46 +120,60 @@ impl Hope {
 impl Model for Hope {
     /// Reads without writing: what a memory would learn needs targets.
     fn forward<'c>(&self, cx: &'c Cx<'c>, tokens_bt: Tensor<'c>) -> Output<'c> {
-        Output { hidden: self.read(cx, tokens_bt).hidden, head: self.table(cx) }
+        let rules = self.rules();
+        let mut chains = self.chains(cx, &rules, tokens_bt.dim(1));
+        Output { hidden: self.read(cx, tokens_bt, &mut chains).hidden, head: self.table(cx) }
     }
 
     fn train<'c>(&self, cx: &'c Cx<'c>, tokens_bt: Tensor<'c>, targets_bt: Tensor<'c>) -> Loss<'c> {
-        let mut pending = vec![Vec::new(); self.layers * self.periods.len()];
-        let mut moved = Vec::new();
+        let (rules, tokens) = (self.rules(), tokens_bt.dim(1));
+        let mut chains = self.chains(cx, &rules, tokens);
         let head = self.table(cx);
+        let mut read = 0;
         let joined = cx.chunks(&[tokens_bt, targets_bt], self.online_chunk, |chunk| {
-            let (tokens_bc, targets_bc) = (chunk[0], chunk[1]);
-            let pass = self.read(cx, tokens_bc);
-            let losses_bc = cx.linear_cross_entropy(pass.hidden, head, targets_bc);
+            let (tokens_bc, targets) = (chunk[0], chunk[1]);
+            let pass = self.read(cx, tokens_bc, &mut chains);
+            let losses = cx.linear_cross_entropy(pass.hidden, head, targets);
+            let logits = pass.hidden.dot_last(head);
+            read += tokens_bc.dim(1);
             if self.writes {
-                let teach = self.teach(cx, losses_bc, &pass);
-                self.observe(cx, &pass, &teach, &mut pending, &mut moved);
+                let teach = self.teach(cx, losses, &pass, &chains);
+                let known = self.surprise(cx, &Scored { losses, targets, logits });
+                for (block, (chain, teach)) in chains.iter_mut().zip(&teach).enumerate() {
+                    cx.scope(&scope(block), || {
+                        chain.observe(teach, known);
+                        if read == tokens {
+                            chain.finish(self.d_model);
+                        }
+                    });
+                }
             }
             if cx.training() {
-                return vec![losses_bc];
+                return vec![losses];
             }
-            let best = pass.hidden.dot_last(head).argmax(2).reshape(&targets_bc.dims());
-            vec![losses_bc, best.equals(targets_bc).cast(DType::F32)]
+            let best = logits.argmax(2).reshape(&targets.dims());
+            vec![losses, best.equals(targets).cast(DType::F32)]
         });
         if cx.training() {
-            self.report(cx, &moved);
+            self.report(cx, &chains);
         } else if let Some(correct) = joined.get(1) {
             cx.correct(*correct);
         }
         Loss { token_losses: joined[0], auxiliary: None }
     }
 
-    fn validate(&self, _dims: &Dims) -> Vec<Fault> {
-        let divides = |period: &&usize| **period == 0 || !period.is_multiple_of(self.online_chunk);
-        let fault = |period: &usize| {
-            let message = format!("{period} is no multiple of online_chunk = {}", self.online_chunk);
-            ("periods".to_string(), message)
-        };
-        let order = self.periods.windows(2).any(|pair| pair[0] > pair[1]);
-        let order =
-            order.then(|| ("periods".to_string(), "stand from the fastest to the slowest".to_string()));
-        self.periods.iter().filter(divides).map(fault).chain(order).collect()
+    fn flush<'c>(&self, cx: &'c Cx<'c>) {
+        let rules = self.rules();
+        (0..self.layers).for_each(|block| cx.scope(&scope(block), || cms::flush(cx, &rules, self.d_model)));
     }
+
+    fn validate(&self, _dims: &Dims) -> Vec<Fault> {
+        self.faults()
+    }
+}
+
+fn scope(block: usize) -> String {
+    format!("layers.{block}")
 }
 
 component! { model "hope" => Hope, "Attention and a chain of memories that learn while they read." }

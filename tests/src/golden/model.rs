@@ -21,7 +21,7 @@ pub fn hope(case: &Case, device: Device, plugins: &Registry) -> Result<Values, S
             "d_hidden": golden(case, "b0.cms0.w1")?.dims[0], "periods": case.scalars.get("periods"),
             "online_chunk": case.scalars.get("online_chunk"), "memory_lr": case.scalars.get("cms_lr"),
             "teach_scale": case.scalars.get("teach_scale"), "teach_norm": "chunk", "write_grad": write_grad,
-            "rope": false,
+            "rope": false, "form": "dense",
         });
         let attention = json!({ "heads": case.scalars.get("heads"), "kv_grad": kv_grad });
         for (name, value) in once(case, device, plugins, (model, attention))? {

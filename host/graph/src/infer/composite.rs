@@ -32,7 +32,9 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
         }
         Op::Rope => {
             expect(x.rank() == 4 && last % 2 == 0, "rotates x[B, H, T, D] with an even D")?;
-            expect(ty(1) == &Ty::new(DType::I32, &x.dims[2..3]), "needs i32 positions[T]")?;
+            let (b, t) = (x.dims[0], x.dims[2]);
+            let fits = [&[t][..], &[b, t]].iter().any(|dims| ty(1) == &Ty::new(DType::I32, dims));
+            expect(fits, "needs i32 positions[T] or [B, T]")?;
             Ok(x.clone())
         }
         Op::Attention => attention(graph, inputs, ints),
