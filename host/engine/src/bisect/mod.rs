@@ -10,13 +10,11 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use data::Batch;
-
 use crate::Error;
 use crate::config::DeviceName;
 use crate::machine::Machine;
 use crate::plugins::Registry;
-use crate::run::{Inputs, Prepared, last_step, learning_rate, prepare_at};
+use crate::run::{Inputs, Prepared, Reading, last_step, learning_rate, prepare_at, training};
 use crate::trace::Scalar;
 use compare::{Given, compare};
 
@@ -60,7 +58,7 @@ pub fn bisect(folder: &Path, step: u64, tolerance: f64, registry: &Registry) -> 
 /// One replay of a plan within a step.
 struct Launch {
     plan: &'static str,
-    batch: Batch,
+    reading: Reading,
     lr: f64,
     /// Steps done before.
     step: u64,
@@ -80,12 +78,12 @@ fn launches(prepared: &Prepared, step: u64) -> Result<Vec<Launch>, Error> {
     let mut micro_batch = 0;
     for index in 0..shape.accumulate as u64 {
         micro_batch = step * shape.accumulate as u64 + index;
-        let batch = dataset.train_batch(seed, micro_batch, shape.batch, shape.window)?;
-        launches.push(Launch { plan: micro, batch, lr, step, seed, micro_batch });
+        let reading = training(dataset, *shape, seed, micro_batch)?;
+        launches.push(Launch { plan: micro, reading, lr, step, seed, micro_batch });
     }
     if programs.find("apply").is_some() {
-        let batch = Batch { tokens: vec![], targets: vec![] };
-        launches.push(Launch { plan: "apply", batch, lr, step, seed, micro_batch });
+        let reading = Reading::nothing();
+        launches.push(Launch { plan: "apply", reading, lr, step, seed, micro_batch });
     }
     Ok(launches)
 }
@@ -118,8 +116,8 @@ impl Launch {
     }
 
     fn inputs<'l>(&'l self, scalars: &'l BTreeMap<String, Scalar>) -> Inputs<'l> {
-        let Launch { ref batch, lr, step, seed, micro_batch, .. } = *self;
-        Inputs { batch, scalars, lr, step, seed, micro_batch }
+        let Launch { ref reading, lr, step, seed, micro_batch, .. } = *self;
+        Inputs { reading, scalars, lr, step, seed, micro_batch }
     }
 
     fn missing(&self) -> Error {

@@ -75,6 +75,9 @@ pub struct Train {
     /// Tokens of a window, T.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub window: usize,
+    /// Windows of a text that a row reads one after another while its memories last; 1 makes each window a text.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub stream: usize,
     /// Peak learning rate.
     #[schemars(range(min = 0.0))]
     pub lr: f64,
@@ -150,6 +153,7 @@ impl Default for Train {
             batch: 16,
             accumulate: 1,
             window: 128,
+            stream: 1,
             lr: 3e-3,
             warmup: 50,
             schedule: ScheduleKind::Cosine,

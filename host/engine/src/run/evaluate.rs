@@ -6,6 +6,8 @@ use crate::Error;
 use crate::machine::{Feed, Machine};
 use crate::trace::{STEP_INDEX, Shape};
 
+use super::text::{Place, windows_at};
+
 /// Bits per byte of one kind of byte.
 #[derive(Clone, Debug)]
 pub struct TagBits {
@@ -40,36 +42,46 @@ pub struct Evaluation {
     pub answers: Option<Answers>,
 }
 
-/// Evaluates `windows`, `shape.batch` at a time; a last short batch is filled up with its last window, not counted.
+/// Evaluates `texts`, `shape.batch` at a time; a last short batch is filled up with its last text, not counted.
 pub fn evaluate(
     machine: &mut Machine,
     shape: Shape,
-    windows: &[Window],
+    texts: &[Window],
     steps_done: u64,
 ) -> Result<Evaluation, Error> {
     let plan = machine.plan("eval").ok_or_else(|| Error::said("there is no eval plan"))?;
     let mut sums = Sums::default();
-    for group in windows.chunks(shape.batch) {
+    for group in texts.chunks(shape.batch) {
         let row = |index: usize| &group[index.min(group.len() - 1)];
         let tokens: Vec<i32> = (0..shape.batch).flat_map(|index| &row(index).tokens).copied().collect();
         let targets: Vec<i32> = (0..shape.batch).flat_map(|index| &row(index).targets).copied().collect();
-        let outputs = machine.run(plan, |name| match name {
-            "tokens" => Some(Feed::I32(&tokens)),
-            "targets" => Some(Feed::I32(&targets)),
-            STEP_INDEX => Some(Feed::Count(steps_done as i32)),
-            _ => None,
-        })?;
-        let output = |wanted: &str| {
-            let found = outputs.iter().find(|(name, _)| name == wanted).map(|(_, values)| values.as_slice());
-            found.ok_or_else(|| Error::said(format!("the eval plan has no output {wanted}")))
-        };
-        let (losses, correct) = (output("token_losses")?, output("correct")?);
-        for (index, window) in group.iter().enumerate() {
-            let range = index * shape.window..(index + 1) * shape.window;
-            sums.add(window, &losses[range.clone()], &correct[range]);
+        let mut of_rows = vec![(Vec::new(), Vec::new()); shape.batch];
+        for part in 0..shape.stream {
+            let (tokens, targets) = (windows_at(&tokens, shape, part), windows_at(&targets, shape, part));
+            let place = Place::new(shape.batch, part, shape.window);
+            let outputs = machine.run(plan, |name| match name {
+                "tokens" => Some(Feed::I32(&tokens)),
+                "targets" => Some(Feed::I32(&targets)),
+                STEP_INDEX => Some(Feed::Count(steps_done as i32)),
+                _ => place.feed(name),
+            })?;
+            let output = |wanted: &str| {
+                let found =
+                    outputs.iter().find(|(name, _)| name == wanted).map(|(_, values)| values.as_slice());
+                found.ok_or_else(|| Error::said(format!("the eval plan has no output {wanted}")))
+            };
+            let rows =
+                output("token_losses")?.chunks(shape.window).zip(output("correct")?.chunks(shape.window));
+            for ((losses, correct), (of_window, hits)) in of_rows.iter_mut().zip(rows) {
+                losses.extend(of_window);
+                correct.extend(hits);
+            }
+        }
+        for (text, (losses, correct)) in group.iter().zip(&of_rows) {
+            sums.add(text, losses, correct);
         }
     }
-    Ok(sums.finish(windows.len()))
+    Ok(sums.finish(texts.len()))
 }
 
 const TAGS: [(Tag, &str); 4] =

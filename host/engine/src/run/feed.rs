@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use data::Batch;
-
 use crate::machine::Feed;
 use crate::trace::{STEP_INDEX, Scalar, key};
 
+use super::text::Reading;
+
 /// The inputs of one micro-batch.
 pub(crate) struct Inputs<'b> {
-    pub batch: &'b Batch,
+    pub reading: &'b Reading,
     /// By input name.
     pub scalars: &'b BTreeMap<String, Scalar>,
     pub lr: f64,
@@ -24,10 +24,13 @@ impl<'b> Inputs<'b> {
     /// Value of an input by its name.
     pub fn feed(&self, name: &str) -> Option<Feed<'b>> {
         match name {
-            "tokens" => return Some(Feed::I32(&self.batch.tokens)),
-            "targets" => return Some(Feed::I32(&self.batch.targets)),
+            "tokens" => return Some(Feed::I32(&self.reading.batch.tokens)),
+            "targets" => return Some(Feed::I32(&self.reading.batch.targets)),
             STEP_INDEX => return Some(Feed::Count(self.step as i32)),
             _ => {}
+        }
+        if let Some(place) = self.reading.place.feed(name) {
+            return Some(place);
         }
         if let Some(key) = key(name, self.seed, self.micro_batch) {
             return Some(Feed::U32(key));

@@ -10,6 +10,7 @@ mod nonfinite;
 mod prepare;
 mod sample;
 mod schedule;
+mod text;
 mod train;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub use groups::{Group, RoleCount, groups};
 pub(crate) use prepare::prepare_at;
 pub use prepare::{Prepared, prepare, prepare_resume};
 pub use schedule::learning_rate;
+pub(crate) use text::{Reading, training};
 pub use train::{Finished, train};
 
 /// What a run tells while it goes on.

@@ -91,7 +91,12 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
     let settings = &resolved.settings;
     let train = &settings.train;
     let dataset = open_data(settings)?;
-    dataset.check_window(train.window)?;
+    if train.stream > 1 && train.accumulate > 1 {
+        return Err(Error::said(
+            "train.stream: rows of several micro-batches would share memories; set train.accumulate = 1",
+        ));
+    }
+    dataset.check_window(train.window * train.stream)?;
     // Here rather than after hours of training.
     let unfit = |error| Error::said(format!("sample.prompt: {error}"));
     dataset.tokenizer().encode(&settings.sample.prompt).map_err(unfit)?;
@@ -101,6 +106,7 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
         vocab: dataset.vocab_size(),
         accumulate: train.accumulate,
         clip: train.clip,
+        stream: train.stream,
     };
     let width = resolved.model.options.get("d_model").and_then(serde_json::Value::as_u64);
     let dims = Dims {
@@ -122,7 +128,8 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
 fn open_data(settings: &Settings) -> Result<Dataset, Error> {
     let data = &settings.data;
     if data.path.as_os_str().is_empty() {
-        let corpus = StoryCorpus::new(StoryOptions::for_window(settings.train.window))?;
+        let corpus =
+            StoryCorpus::new(StoryOptions::for_window(settings.train.window * settings.train.stream))?;
         let tokenizer = match data.tokenizer {
             TokenizerName::Byte => Tokenizer::Byte,
             TokenizerName::Char => StoryCorpus::char_tokenizer(),

@@ -1,10 +1,11 @@
 //! The training loop: batches in, replays, metrics out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use data::{Baselines, Batch, Window, baselines, story_floor};
+use data::{Baselines, Window, baselines, story_floor};
 use serde_json::{Map, Value};
 
 use super::checkpoint::{self, Progress};
@@ -12,12 +13,15 @@ use super::evaluate::{Evaluation, evaluate};
 use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
 use super::groups::groups;
-use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample};
+use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample, text};
 use crate::Error;
 use crate::plugins;
 
 /// A run stops after this many steps in a row that are not finite.
 const PATIENCE: u64 = 5;
+
+/// |W - W0| / |W0| beyond which a memory is said to grow: those that live stay below it.
+const MOST_GROWTH: f64 = 4.0;
 
 /// Story windows that the n-gram baselines are counted on.
 const BASELINE_WINDOWS: usize = 4000;
@@ -42,6 +46,8 @@ struct Run<'p> {
     /// Time of steps after the first, evaluation and saving excluded, and their number.
     steady: (f64, u64),
     bad_in_a_row: u64,
+    /// Memories that a warning was given for.
+    grown: BTreeSet<String>,
 }
 
 /// Trains to the end, or until `stop` is set. `out` names a new folder, or the folder to go on in.
@@ -53,7 +59,7 @@ pub fn train(
     tell: &mut dyn FnMut(Event),
 ) -> Result<Finished, Error> {
     let settings = prepared.resolved.settings.clone();
-    let validation = prepared.dataset.validation(settings.train.window, settings.train.eval_windows)?;
+    let validation = text::validation(&prepared.dataset, prepared.shape, settings.train.eval_windows)?;
     let data = prepared.dataset.describe();
     let digest = prepared.machine.facts.plan_digest.clone();
     let (folder, progress) = match (&prepared.progress, out) {
@@ -74,8 +80,15 @@ pub fn train(
             (Folder::create(out, &prepared.resolved, &facts)?, progress)
         }
     };
-    let mut run =
-        Run { prepared: &mut prepared, folder, progress, validation, steady: (0.0, 0), bad_in_a_row: 0 };
+    let mut run = Run {
+        prepared: &mut prepared,
+        folder,
+        progress,
+        validation,
+        steady: (0.0, 0),
+        bad_in_a_row: 0,
+        grown: BTreeSet::new(),
+    };
     tell(Event::Started(run.describe(&data, started)));
     if run.progress.plan_digest != digest {
         run.progress.plan_digest = digest;
@@ -151,6 +164,7 @@ impl Run<'_> {
                 seconds_left: pace * (train.steps - self.progress.step) as f64,
             }));
             self.folder.metrics(&metrics)?;
+            self.watch_growth(&metrics, tell);
             let step = self.progress.step;
             let due = |every: u64| every > 0 && step.is_multiple_of(every) && step < train.steps;
             if due(train.eval_every) {
@@ -164,20 +178,35 @@ impl Run<'_> {
         Ok(plugins::calls() - calls)
     }
 
+    /// Warns of memories that have moved far from their start, once for each.
+    fn watch_growth(&mut self, metrics: &Map<String, Value>, tell: &mut dyn FnMut(Event)) {
+        for (name, value) in metrics {
+            let Some(memory) = name.strip_suffix(plugin_api::GROWTH) else { continue };
+            let ratio = value.as_f64().unwrap_or(f64::INFINITY);
+            if ratio > MOST_GROWTH && self.grown.insert(memory.to_string()) {
+                tell(Event::Warning(format!(
+                    "memory {memory} has moved {ratio:.1} times its own length from where it starts (step {}): its \
+                     writes may grow without bound; lower their rate or let it forget",
+                    self.progress.step
+                )));
+            }
+        }
+    }
+
     /// One optimizer step: its micro-batches, and the metrics of the step.
     fn step(&mut self, lr: f64) -> Result<Map<String, Value>, Error> {
         let Prepared { resolved, dataset, programs, machine, shape, .. } = &mut *self.prepared;
         let (seed, shape) = (resolved.settings.seed, *shape);
         let step = self.progress.step;
         let scalars = &programs.scalars;
-        let (mut loss, mut outputs, mut last) = (0.0, Vec::new(), Batch { tokens: vec![], targets: vec![] });
+        let (mut loss, mut outputs, mut last) = (0.0, Vec::new(), text::Reading::nothing());
         let micro_plan = machine.plan(if shape.accumulate == 1 { "step" } else { "accumulate" });
         let micro_plan = micro_plan.ok_or_else(|| Error::said("there is no training plan"))?;
         let mut micro_batch = step * shape.accumulate as u64;
         for micro in 0..shape.accumulate as u64 {
             micro_batch = step * shape.accumulate as u64 + micro;
-            last = dataset.train_batch(seed, micro_batch, shape.batch, shape.window)?;
-            let inputs = Inputs { batch: &last, scalars, lr, step, seed, micro_batch };
+            last = text::training(dataset, shape, seed, micro_batch)?;
+            let inputs = Inputs { reading: &last, scalars, lr, step, seed, micro_batch };
             let results = machine.run(micro_plan, |name| inputs.feed(name))?;
             let of_batch = results
                 .iter()
@@ -186,7 +215,7 @@ impl Run<'_> {
             loss += of_batch / shape.accumulate as f64;
             outputs.extend(results);
         }
-        let inputs = Inputs { batch: &last, scalars, lr, step, seed, micro_batch };
+        let inputs = Inputs { reading: &last, scalars, lr, step, seed, micro_batch };
         if let Some(apply) = machine.plan("apply") {
             outputs.extend(machine.run(apply, |name| inputs.feed(name))?);
         }

@@ -5,8 +5,9 @@ use graph::{DType, NodeId, Op, Ty};
 use plugin_api::abi::{GraphBuilder, Loc, NONE, ParameterSpec, TensorInfo, kind, scalar};
 
 use super::banks::Parameter;
+use super::sequence::path;
 use super::tracer::{Parameters, STEP_INDEX, Scalar, State, Tracer};
-use super::{random, regions, sequence};
+use super::{random, regions};
 
 /// An id that came over the ABI, checked: one that is no tensor is an error, not an index.
 pub(super) fn known(state: &mut State<'_>, id: u32) -> NodeId {
@@ -341,22 +342,61 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn chunk(&self, start: u64, loc: Loc<'_>) {
-        self.with(loc, |state| sequence::begin(state, start));
+        self.with(loc, |state| state.sequence.begin(&mut state.graph, start));
     }
 
     fn chunk_start(&self) -> u64 {
-        self.state.borrow().chunk.as_ref().map_or(0, |chunk| chunk.start)
+        self.state.borrow().sequence.start()
     }
 
     fn fast_read(&self, name: RStr<'_>, _loc: Loc<'_>) -> u32 {
-        sequence::read(&self.state.borrow(), &name).map_or(NONE, |id| id.0)
+        let state = self.state.borrow();
+        state.sequence.read(&path(&state.graph, &name)).map_or(NONE, |id| id.0)
     }
 
     fn fast_write(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
         self.with(loc, |state| {
             let value = known(state, value);
-            sequence::write(state, &name, value)
+            let path = path(&state.graph, &name);
+            state.sequence.write(&mut state.graph, path, value)
         });
+    }
+
+    fn fast_outlives(&self, lifetime: u8) -> bool {
+        self.state.borrow().carry.outlives(lifetime)
+    }
+
+    fn fast_state(&self, name: RStr<'_>, dims: RSlice<'_, u64>, lifetime: u8, loc: Loc<'_>) -> u32 {
+        if !self.state.borrow().carry.outlives(lifetime) {
+            return NONE;
+        }
+        self.with(loc, |state| {
+            let path = path(&state.graph, &name);
+            state.carry.state(&mut state.graph, &path, &extents(&dims))
+        })
+    }
+
+    fn fast_keep(&self, name: RStr<'_>, value: u32, loc: Loc<'_>) {
+        self.with(loc, |state| {
+            let value = seen(state, value);
+            if refuse_inside(state, &format!("keeps the memory {name}")) {
+                return NodeId::POISON;
+            }
+            let path = path(&state.graph, &name);
+            state.carry.keep(&mut state.graph, &path, value)
+        });
+    }
+
+    fn stream(&self, loc: Loc<'_>) -> u32 {
+        self.noting(loc, |state| state.carry.read(&mut state.graph)).map_or(NONE, |id| id.0)
+    }
+
+    fn context(&self, loc: Loc<'_>) -> u32 {
+        self.noting(loc, |state| state.carry.context(&mut state.graph)).map_or(NONE, |id| id.0)
+    }
+
+    fn capacity(&self) -> u64 {
+        self.state.borrow().carry.capacity() as u64
     }
 
     fn correct(&self, value: u32, loc: Loc<'_>) {

@@ -10,6 +10,7 @@ use graph::{Builder, DType, Graph, NodeId, Op, Ty};
 use plugin_api::abi::{LossIds, ModelObject_TO};
 
 use super::banks::Banks;
+use super::carry::Lasting;
 use super::tracer::{Context, Scalar, Traced, Tracer, check, optional};
 use super::update::Updater;
 use crate::Error;
@@ -42,6 +43,8 @@ pub struct Shape {
     pub accumulate: usize,
     /// Largest gradient norm; 0 for none.
     pub clip: f64,
+    /// Windows of a text that a row reads one after another, its memories lasting; 1 where each window is a text.
+    pub stream: usize,
 }
 
 struct Maker<'t> {
@@ -104,6 +107,14 @@ impl Maker<'_> {
             )));
         }
         self.updater.banks(parameters)
+    }
+
+    /// A trace over the banks whose memories last as long as the run's texts.
+    fn tracer<'b>(&'b self, banks: &'b Banks, training: bool) -> Tracer<'b> {
+        let of = if training { "train" } else { "eval" };
+        let rows = self.shape.batch;
+        let lasting = if self.shape.stream > 1 { Lasting::Stream { rows, of } } else { Lasting::Trace };
+        Tracer::lasting(self.context, Some(banks), training, lasting)
     }
 
     fn tokens(&self, tracer: &Tracer<'_>, name: &str, batch: usize) -> NodeId {
@@ -178,7 +189,7 @@ impl Maker<'_> {
     }
 
     fn step(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
-        let tracer = Tracer::new(self.context, Some(banks), true);
+        let tracer = self.tracer(banks, true);
         let Backward { loss, gradients } = self.backward(&tracer, banks)?;
         self.updater.update(&tracer, banks, gradients, loss);
         tracer.graph(|graph| graph.output("loss", loss));
@@ -188,7 +199,7 @@ impl Maker<'_> {
 
     /// Adds a micro-batch's gradient and loss to the accumulators.
     fn accumulate(&self, banks: &Banks, reports: &mut Vec<String>) -> Result<Traced, Error> {
-        let tracer = Tracer::new(self.context, Some(banks), true);
+        let tracer = self.tracer(banks, true);
         let Backward { loss, gradients } = self.backward(&tracer, banks)?;
         tracer.graph(|graph| {
             for (bank, gradient) in banks.banks.iter().zip(gradients) {
@@ -247,7 +258,7 @@ impl Maker<'_> {
 
     /// Per-token losses, and whether the target has the highest logit.
     fn eval(&self, banks: &Banks) -> Result<Traced, Error> {
-        let tracer = Tracer::new(self.context, Some(banks), false);
+        let tracer = self.tracer(banks, false);
         let batch = self.shape.batch;
         let (token_losses, _) = self.losses(&tracer, batch);
         let correct = match tracer.take_correct() {
@@ -262,6 +273,7 @@ impl Maker<'_> {
             graph.output("token_losses", token_losses);
             graph.output("correct", correct);
         });
+        tracer.write_memories(None);
         tracer.finish("eval")
     }
 

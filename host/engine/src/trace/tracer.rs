@@ -12,8 +12,9 @@ use plugin_api::abi::{BuilderRef, GraphBuilder_TO, Loc, NONE, scalar};
 use serde_json::Value;
 
 use super::banks::{Banks, Parameter};
+use super::carry::{Carry, Lasting};
 use super::regions::{self, Region};
-use super::sequence::Chunk;
+use super::sequence::Sequence;
 use crate::Error;
 use crate::config::Chosen;
 use crate::plugins::{Kind, Registry};
@@ -67,10 +68,9 @@ pub(super) struct State<'t> {
     pub(super) regions: Vec<Region>,
     /// Draws of random numbers so far, by scope.
     pub(super) draws: BTreeMap<String, usize>,
-    /// The chunk of the sequence that is being traced.
-    pub(super) chunk: Option<Chunk>,
-    /// Memories as the sequence read last has left them.
-    pub(super) memories: BTreeMap<String, NodeId>,
+    pub(super) sequence: Sequence,
+    /// Memories that outlive the trace.
+    pub(super) carry: Carry,
     /// What the model says of its targets, where its training pass is not its forward pass.
     pub(super) correct: Option<NodeId>,
 }
@@ -109,6 +109,16 @@ pub struct Traced {
 impl<'t> Tracer<'t> {
     /// With `banks` None, parameters are discovered.
     pub fn new(context: &'t Context<'t>, banks: Option<&'t Banks>, training: bool) -> Tracer<'t> {
+        Tracer::lasting(context, banks, training, Lasting::Trace)
+    }
+
+    /// A trace whose memories may outlive it.
+    pub fn lasting(
+        context: &'t Context<'t>,
+        banks: Option<&'t Banks>,
+        training: bool,
+        lasting: Lasting,
+    ) -> Tracer<'t> {
         let parameters = banks.map_or(Parameters::Discover(Vec::new()), Parameters::Banks);
         let state = State {
             graph: Graph::default(),
@@ -122,8 +132,8 @@ impl<'t> Tracer<'t> {
             frames: Vec::new(),
             regions: Vec::new(),
             draws: BTreeMap::new(),
-            chunk: None,
-            memories: BTreeMap::new(),
+            sequence: Sequence::default(),
+            carry: Carry::new(lasting),
             correct: None,
         };
         Tracer { state: RefCell::new(state), context, training }
@@ -160,7 +170,15 @@ impl<'t> Tracer<'t> {
 
     /// Memories at the end of a sequence that was read in chunks, by path.
     pub fn memories(&self) -> BTreeMap<String, NodeId> {
-        self.state.borrow().memories.clone()
+        self.state.borrow().sequence.memories.clone()
+    }
+
+    /// Writes the memories that outlive the trace, where `finite` (bool[]) holds.
+    pub fn write_memories(&self, finite: Option<NodeId>) {
+        let state = &mut *self.state.borrow_mut();
+        if state.graph.errors.is_empty() {
+            state.carry.write(&mut state.graph, finite);
+        }
     }
 
     /// What the model has said of its targets.

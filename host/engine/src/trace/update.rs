@@ -75,6 +75,7 @@ impl<'t> Updater<'t> {
     }
 
     /// Clips, updates every bank, and writes what changed if loss and gradient are finite.
+    /// Memories that outlive the trace are written likewise.
     pub(super) fn update(&self, tracer: &Tracer<'_>, banks: &Banks, gradients: Vec<NodeId>, loss: NodeId) {
         if loss == NodeId::POISON || gradients.contains(&NodeId::POISON) {
             return;
@@ -107,6 +108,7 @@ impl<'t> Updater<'t> {
                 graph.pop_scope();
             });
         }
+        tracer.write_memories(Some(global.finite));
         tracer.graph(|graph| graph.output("grad_norm", global.norm));
     }
 }
@@ -131,7 +133,7 @@ pub fn update_alone(registry: &Registry, optimizer: &Chosen, banks: &Banks) -> R
 }
 
 /// Exponent bits not all set: neither infinite nor NaN. On bits, because not every device keeps NaN.
-fn is_finite(x: Var<'_>) -> Var<'_> {
+pub(super) fn is_finite(x: Var<'_>) -> Var<'_> {
     let exponent = f64::from(0x7f80_0000_u32);
     let bits = x.bitcast(DType::U32);
     let mask = bits.constant(exponent);

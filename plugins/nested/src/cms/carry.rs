@@ -11,8 +11,8 @@ use super::chain::scope;
 use super::gate::GateOf;
 use super::level::{Level, Step};
 
-/// Adds what the trace has left over to what is pending, and writes the rows whose period ends with it. `read` is how
-/// many tokens each row had read before this trace, i32`[B]`, and how many the trace has.
+/// Adds what the trace has left over to what is pending, and writes the rows whose period ends with it; returns their
+/// share. `read` is how many tokens each row had read before this trace, i32`[B]`, and how many the trace has.
 pub(super) fn carry<'c>(
     cx: &'c Cx<'c>,
     rules: &Rules,
@@ -20,18 +20,18 @@ pub(super) fn carry<'c>(
     level: &Level<'c>,
     (read, tokens): (Tensor<'c>, usize),
     rest: Option<Taken<'c>>,
-) {
-    let Some(rest) = rest else { return };
+) -> Option<Tensor<'c>> {
+    let rest = rest?;
     let period = rules.periods[index];
     if !period.is_multiple_of(tokens) {
-        cx.fail(&format!(
+        return Some(cx.fail(&format!(
             "a period of {period} tokens neither divides the {tokens} tokens read at a time nor is a multiple of them"
-        ));
-        return;
+        )));
     }
     let after = read + tokens as f64;
     let left = after.remainder(after.number(period as f64));
-    write_rows(cx, rules, index, level, Some(rest), left.equals(left.number(0.0)).cast(DType::F32));
+    let due = left.equals(left.number(0.0)).cast(DType::F32);
+    Some(write_rows(cx, rules, index, level, Some(rest), due))
 }
 
 /// Writes every level of a block from what is pending. In the scope of the block.
@@ -41,12 +41,12 @@ pub fn flush<'c>(cx: &'c Cx<'c>, rules: &Rules, width: usize) {
         cx.scope(&scope(index), || {
             let level = Level::new(cx, width, rules.hidden, false);
             let all = cx.constant(1.0, DType::F32, &read.dims());
-            write_rows(cx, rules, index, &level, None, all);
+            let _ = write_rows(cx, rules, index, &level, None, all);
         });
     }
 }
 
-/// Writes the rows where `due[B]` is 1 from what is pending and `new`; the others keep it.
+/// Writes the rows where `due[B]` is 1 from what is pending and `new`; the others keep it. Returns the share written.
 fn write_rows<'c>(
     cx: &'c Cx<'c>,
     rules: &Rules,
@@ -54,7 +54,7 @@ fn write_rows<'c>(
     level: &Level<'c>,
     new: Option<Taken<'c>>,
     due: Tensor<'c>,
-) {
+) -> Tensor<'c> {
     let batch = due.dim(0);
     let zeros = |dims: &[usize]| cx.constant(0.0, DType::F32, dims);
     let keep = |x: Tensor<'c>| {
@@ -85,4 +85,5 @@ fn write_rows<'c>(
         level.write_sum(memory, total, step);
         pending.write(keep(total));
     }
+    open.mean(&[0, 1]).reshape(&[])
 }

@@ -93,7 +93,9 @@ impl<'r, 'c> Chain<'r, 'c> {
                 match self.cx.stream() {
                     Some(read) => {
                         let rest = self.buffers[index].take(self.cx);
-                        carry::carry(self.cx, self.rules, index, &level, (read, self.tokens), rest);
+                        let read = (read, self.tokens);
+                        let share = carry::carry(self.cx, self.rules, index, &level, read, rest);
+                        self.tally(index, share);
                     }
                     None => self.write(index, level),
                 }
