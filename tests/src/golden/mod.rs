@@ -15,6 +15,7 @@ mod matrix;
 mod model;
 mod norm;
 mod optimizer;
+mod plans;
 mod random;
 mod recurrence;
 mod report;
@@ -136,7 +137,7 @@ fn compute(family: Family, case: &Case, device: Device, plugins: &Registry) -> R
     match family {
         Family::Traced(build) => trace::run(build, case, device),
         Family::Optimizer(name) => optimizer::run(name, case, device, plugins),
-        Family::Hope => model::hope(case, device, plugins),
+        Family::Model(run) => run(case, device, plugins),
         Family::Schedule => schedule::run(case, device),
     }
 }
