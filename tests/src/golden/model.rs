@@ -33,14 +33,15 @@ pub fn transformer(case: &Case, device: Device, plugins: &Registry) -> Result<Va
         collect(&mut values, &name.replace("gradient.", "grad_"), value);
     }
     values.push(("logits".into(), plans::logits(case, device, &subject)?));
+    values.extend(plans::step(case, device, &subject)?);
     Ok(values)
 }
 
 /// Loss, gradients and memories of HOPE with attention, under each way in which gradients may pass: `grad_` through
-/// reads only, `grad_tw_` through writes, `grad_kvdetach_` with the keys of earlier chunks held fixed. What it gives as
-/// logits reads without writing, so there is nothing to compare with the logits of the case.
+/// reads only, `grad_tw_` through writes, `grad_kvdetach_` with the keys of earlier chunks held fixed. A step is with the
+/// first. What it gives as logits reads without writing, so there is nothing to compare with the logits of the case.
 pub fn hope(case: &Case, device: Device, plugins: &Registry) -> Result<Values, Stop> {
-    let mut values = Values::new();
+    let (mut values, mut stepped) = (Values::new(), Values::new());
     for (prefix, write_grad, kv_grad) in
         [("grad_", "none", "full"), ("grad_tw_", "full", "full"), ("grad_kvdetach_", "none", "detach")]
     {
@@ -60,7 +61,11 @@ pub fn hope(case: &Case, device: Device, plugins: &Registry) -> Result<Values, S
                 None => {}
             }
         }
+        if prefix == "grad_" {
+            stepped = plans::step(case, device, &subject)?;
+        }
     }
+    values.extend(stepped);
     Ok(values)
 }
 

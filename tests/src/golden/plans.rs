@@ -1,14 +1,16 @@
 //! The plans of a run over the model of a case, as the engine traces them, with the parameters of the case in the banks.
 
+use std::collections::BTreeMap;
+
 use engine::config::{Chosen, Resolved, Settings};
 use engine::plugins::Kind;
 use engine::trace::{Programs, Shape};
 use graph::interp::Tensor;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::file::Case;
-use super::model::{Subject, broken, chosen, parameter, shifted, window};
-use super::{Device, Stop, Value};
+use super::model::{Subject, broken, chosen, collect, named, parameter, shifted, window};
+use super::{Device, Stop, Value, Values};
 use crate::replay::Replay;
 
 /// All plans of a run with this optimizer.
@@ -74,4 +76,65 @@ pub fn logits(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Valu
         }
     }
     Ok(Value { dims: vec![window.batch, window.tokens, window.vocab], data })
+}
+
+/// A step of training: `loss` and `grad_norm`, parameters `after.NAME`, and `loss_after` of the same tokens with them.
+pub fn step(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Values, Stop> {
+    let (lr, clip) = (scalar(case, "lr")?.as_f64(), scalar(case, "clip")?.as_f64());
+    let (Some(lr), Some(clip)) = (lr, clip) else {
+        return Err(Stop::Broken("lr and clip should be numbers".into()));
+    };
+    let programs = programs(case, subject, adamw(case, subject)?, clip)?;
+    let graph = &program(&programs, "step")?.graph;
+    let mut replay = loaded(case, device, &programs, "step")?;
+    let run = |replay: &mut Replay, step: u64| -> Result<BTreeMap<&str, Value>, Stop> {
+        let mut inputs = Vec::new();
+        for decl in &graph.inputs {
+            let data = match (decl.name.as_str(), programs.scalars.get(&decl.name)) {
+                ("tokens", _) => shifted(case, 0)?,
+                ("targets", _) => shifted(case, 1)?,
+                (_, Some(scalar)) => vec![scalar.value(lr, step)],
+                (other, None) => return Err(Stop::Broken(format!("nothing feeds input {other}"))),
+            };
+            inputs.push(Tensor { ty: decl.ty.clone(), data });
+        }
+        let outputs = replay.run(&inputs).map_err(Stop::Broken)?;
+        let names = graph.outputs.iter().map(|decl| decl.name.as_str());
+        let values = outputs.into_iter().map(|tensor| Value { dims: tensor.ty.dims, data: tensor.data });
+        Ok(names.zip(values).collect())
+    };
+    let first = run(&mut replay, 1)?;
+    let mut values: Values = first.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+    let states = replay.states().map_err(Stop::Broken)?;
+    let mut parameters = Vec::new();
+    for (decl, state) in graph.states.iter().zip(states) {
+        for bank in programs.banks.banks.iter().filter(|bank| bank.state() == decl.name) {
+            for (of, range) in bank.slices() {
+                let (name, part) = named(&of.path);
+                let value = Value { dims: of.dims.clone(), data: state.data[range].to_vec() };
+                parameters.push((part, format!("after.{name}"), value));
+            }
+        }
+    }
+    parameters.sort_by_key(|(part, _, _)| *part);
+    parameters.into_iter().for_each(|(_, name, value)| collect(&mut values, &name, value));
+    // A step tells the loss before it, so the second one has that after the first.
+    let after = run(&mut replay, 2)?.remove("loss");
+    values.extend(after.map(|loss| ("loss_after".to_string(), loss)));
+    Ok(values)
+}
+
+/// AdamW of the case. It decays what has the role of a matrix; of embeddings the case says whether it does.
+fn adamw(case: &Case, subject: &Subject<'_>) -> Result<Chosen, Stop> {
+    let betas = scalar(case, "betas")?;
+    let decay = scalar(case, "decay")?.as_array().map_or(&[][..], |names| names);
+    let options = json!({
+        "beta1": betas[0], "beta2": betas[1], "eps": scalar(case, "eps")?,
+        "weight_decay": scalar(case, "wd")?, "decay_embeddings": decay.iter().any(|name| name == "E"),
+    });
+    chosen(subject.plugins, Kind::Optimizer, "adamw", &options)
+}
+
+fn scalar<'c>(case: &'c Case, key: &str) -> Result<&'c Json, Stop> {
+    case.scalars.get(key).ok_or_else(|| Stop::Broken(format!("the case has no scalar {key:?}")))
 }
