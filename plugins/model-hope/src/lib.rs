@@ -6,6 +6,7 @@
 //! written from what it has read since its last write. Each sequence owns its memories.
 
 use nested::cms::{Level, Reading};
+use nested::teach::{Lesson, Schedule, Teach, TeachNorm};
 use plugin_api::prelude::*;
 
 options! {
@@ -19,18 +20,6 @@ options! {
         /// All writes.
         #[default]
         Full,
-    }
-}
-
-options! {
-    /// What a chunk's loss is averaged over, for the teach signal of one sequence.
-    pub enum TeachNorm {
-        /// Nothing: the sum over its tokens.
-        Token,
-        /// The tokens of the chunk.
-        Chunk,
-        /// The tokens of the chunk and the batch.
-        Batch,
     }
 }
 
@@ -56,6 +45,15 @@ options! {
         /// Factor on the teach signal.
         pub teach_scale: f64 = 1.0,
         pub teach_norm: TeachNorm = TeachNorm::Token,
+        /// Steps in which the teach signal grows to its scale; 0 starts with all of it.
+        pub teach_warmup: usize = 0,
+        /// Last step before the teach signal falls; of no effect while `teach_decay_steps` is 0.
+        pub teach_decay_start: usize = 0,
+        /// Steps in which the teach signal falls to nothing, and memories with it; 0 keeps it.
+        pub teach_decay_steps: usize = 0,
+        /// Greatest length of a token's teach signal, after its scale; 0 for none.
+        #[schemars(range(min = 0.0))]
+        pub teach_clip: f64 = 0.0,
         /// Tokens whose teach signal is shorter than this are left out of a write; 0 takes all.
         #[schemars(range(min = 0.0))]
         pub gate: f64 = 0.0,
@@ -107,24 +105,15 @@ impl Hope {
 
     /// Cotangents of all levels' outputs for the chunk's loss, each sequence for itself.
     fn teach<'c>(&self, cx: &'c Cx<'c>, losses_bc: Tensor<'c>, pass: &Pass<'c>) -> Vec<Tensor<'c>> {
-        let count = match self.teach_norm {
-            TeachNorm::Token => 1,
-            TeachNorm::Chunk => losses_bc.dim(1),
-            TeachNorm::Batch => losses_bc.dim(0) * losses_bc.dim(1),
-        };
         let outputs: Vec<Tensor<'c>> = pass.levels.iter().map(|(_, _, output)| *output).collect();
-        let teach = cx.grad(losses_bc.total() * (self.teach_scale / count as f64), &outputs);
-        teach.into_iter().map(|teach| self.gated(teach)).collect()
-    }
-
-    /// Zero where the signal is too short to count.
-    fn gated<'c>(&self, teach: Tensor<'c>) -> Tensor<'c> {
-        if self.gate == 0.0 {
-            return teach;
-        }
-        let squared = (teach * teach).sum(&[2]).stop_grad();
-        let short = squared.less(squared * 0.0 + self.gate * self.gate);
-        teach * (1.0 - short.cast(DType::F32))
+        let schedule = Schedule {
+            warmup: self.teach_warmup,
+            decay_start: self.teach_decay_start,
+            decay_steps: self.teach_decay_steps,
+        };
+        let teach =
+            Teach { norm: self.teach_norm, scale: self.teach_scale, clip: self.teach_clip, gate: self.gate };
+        teach.signals(cx, Lesson { losses_bc, active_bc: None }, schedule.now(cx), &outputs)
     }
 
     /// Takes in what each level was taught, and writes those whose period ends. `pending` has the readings of each

@@ -2,7 +2,7 @@
 
 use super::trace::Build;
 use super::{
-    attention, clip, elementwise, layer, loss, matrix, model, norm, random, recurrence, second_order,
+    attention, clip, elementwise, layer, loss, matrix, model, norm, random, recurrence, second_order, teach,
 };
 
 /// How the cases of a family are computed.
@@ -61,6 +61,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("schedules*", Schedule),
     ("nested-model-hope-attention*", Model(model::hope)),
     ("nested-model-transformer*", Model(model::transformer)),
+    ("nested-teach-global*", Traced(teach::global)),
+    ("nested-teach-layers*", Traced(teach::layers)),
+    ("nested-teach-schedule*", Traced(teach::schedule)),
     ("newton_schulz*", Traced(matrix::newton_schulz)),
     ("adamw*", Optimizer("adamw")),
     ("adafactor*", Optimizer("adafactor")),

@@ -21,6 +21,7 @@ mod recurrence;
 mod report;
 mod schedule;
 mod second_order;
+mod teach;
 mod trace;
 
 use std::path::Path;
