@@ -49,7 +49,8 @@ options! {
         pub teach_warmup: usize = 0,
         /// Last step before the teach signal falls; of no effect while `teach_decay_steps` is 0.
         pub teach_decay_start: usize = 0,
-        /// Steps in which the teach signal falls to nothing, and memories with it; 0 keeps it.
+        /// Steps in which the teach signal falls to 0, after which memories learn no more, in evaluation either; 0
+        /// keeps it.
         pub teach_decay_steps: usize = 0,
         /// Greatest length of a token's teach signal, after its scale; 0 for none.
         #[schemars(range(min = 0.0))]
