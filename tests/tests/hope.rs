@@ -84,6 +84,48 @@ fn writes_change_the_loss_and_a_closed_gate_does_not() {
     assert!((closed - off).abs() < 1e-12, "{closed} behind a closed gate, {off} without writes");
 }
 
+/// The loss after so many steps, and whether all results are finite. The first chunk has no targets.
+fn after_steps(steps: f64, options: Value) -> (f64, bool) {
+    let mut with = json!({ "memory_lr": 0.3 });
+    with.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+    let graph = traced(2, with);
+    let (mut given, _) = inputs(&graph, 7);
+    for (decl, tensor) in graph.inputs.iter().zip(&mut given) {
+        match decl.name.as_str() {
+            "step_index" => tensor.data.fill(steps),
+            "targets" => tensor.data.chunks_mut(9).for_each(|row| row[..2].fill(-1.0)),
+            _ => {}
+        }
+    }
+    let outputs = run(&graph, &given);
+    let finite = outputs.iter().all(|(_, tensor)| tensor.data.iter().all(|x| x.is_finite()));
+    (outputs.iter().find(|(name, _)| name == "loss").unwrap().1.data[0], finite)
+}
+
+#[test]
+fn the_teach_signal_grows_falls_and_is_clipped() {
+    let same = |(a, _): (f64, bool), (b, _): (f64, bool)| (a - b).abs() < 1e-12;
+    let plain = |options: Value| after_steps(0.0, options);
+    let scheduled = |steps, options: Value| {
+        let mut all = json!({ "teach_warmup": 4, "teach_decay_start": 10, "teach_decay_steps": 4 });
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        after_steps(steps, all)
+    };
+    let (full, off) = (plain(json!({})), plain(json!({ "writes": false })));
+    assert!(!same(full, off));
+    assert!(same(scheduled(0.0, json!({})), plain(json!({ "teach_scale": 0.25 }))));
+    assert!(same(scheduled(9.0, json!({})), full));
+    assert!(same(scheduled(10.0, json!({})), plain(json!({ "teach_scale": 0.75 }))));
+    assert!(same(scheduled(13.0, json!({})), off));
+    // Nothing is as long as this.
+    assert!(same(plain(json!({ "teach_clip": 1e6 })), full));
+    for write_grad in ["none", "chunk", "full"] {
+        let clipped = plain(json!({ "teach_clip": 1e-2, "write_grad": write_grad }));
+        assert!(clipped.1, "a signal of zero has a derivative");
+        assert!(!same(clipped, full));
+    }
+}
+
 #[test]
 fn what_gradients_see_of_writes_changes_no_value() {
     let graphs = ["none", "chunk", "full"].map(|write_grad| traced(2, json!({ "write_grad": write_grad })));

@@ -6,24 +6,18 @@
 //! written from what it has read since its last write. Each sequence owns its memories.
 
 use nested::cms::{self, Chain, Metric, Rules, Surprise};
+use nested::teach::Lesson;
 use plugin_api::prelude::*;
 
 mod options;
 
 pub use options::Hope;
-use options::{Teach, TeachNorm};
+use options::TaughtBy;
 
 /// What one chunk was read as: hidden states `[B, C, D]`, and the output of each block.
 struct Pass<'c> {
     hidden: Tensor<'c>,
     blocks: Vec<Tensor<'c>>,
-}
-
-/// The losses of a chunk's tokens, `[B, C]`, with its targets and logits.
-struct Scored<'c> {
-    losses: Tensor<'c>,
-    targets: Tensor<'c>,
-    logits: Tensor<'c>,
 }
 
 impl Hope {
@@ -50,48 +44,44 @@ impl Hope {
         Pass { hidden: cx.layer_norm("norm", x, true), blocks }
     }
 
-    /// Teach signals of all levels of each block for the chunk's losses, each sequence for itself.
+    /// Teach signals of all levels of each block for the chunk, each sequence for itself.
     fn teach<'c>(
         &self,
         cx: &'c Cx<'c>,
-        losses_bc: Tensor<'c>,
+        lesson: Lesson<'c>,
         pass: &Pass<'c>,
         chains: &[Chain<'_, 'c>],
     ) -> Vec<Vec<Tensor<'c>>> {
-        let count = match self.teach_norm {
-            TeachNorm::Token => 1,
-            TeachNorm::Chunk => losses_bc.dim(1),
-            TeachNorm::Batch => losses_bc.dim(0) * losses_bc.dim(1),
-        };
-        let loss = losses_bc.total() * (self.teach_scale / count as f64);
+        let signals = |of: &[Tensor<'c>]| self.lessons().signals(cx, lesson, self.schedule().now(cx), of);
         let levels = self.periods.len();
         match self.teach {
-            Teach::Task => {
+            TaughtBy::Task => {
                 let outputs: Vec<Tensor<'c>> =
                     chains.iter().flat_map(|chain| chain.readings()).map(|reading| reading.output).collect();
-                cx.grad(loss, &outputs).chunks(levels.max(1)).map(<[_]>::to_vec).collect()
+                signals(&outputs).chunks(levels.max(1)).map(<[_]>::to_vec).collect()
             }
-            Teach::Block => {
-                let signals = cx.grad(loss, &pass.blocks);
-                signals.into_iter().map(|signal| vec![signal * 2.0; levels]).collect()
+            TaughtBy::Block => {
+                signals(&pass.blocks).into_iter().map(|signal| vec![signal * 2.0; levels]).collect()
             }
         }
     }
 
-    /// What the gate asks for beside the teach signal.
-    fn surprise<'c>(&self, cx: &'c Cx<'c>, scored: &Scored<'c>) -> Surprise<'c> {
-        let entropy = || {
-            let p = scored.logits.softmax();
-            let mean = (p * scored.logits).sum(&[2]).reshape(&scored.targets.dims());
-            scored.logits.logsumexp() - mean
-        };
-        let targets = scored.targets;
+    /// 1 for tokens that have a target, else 0.
+    fn counted<'c>(&self, cx: &'c Cx<'c>, targets: Tensor<'c>) -> Tensor<'c> {
         let known = targets.less(targets.number(cx.vocab() as f64)).cast(DType::F32);
-        let counted = known * (1.0 - targets.less(targets.number(0.0)).cast(DType::F32));
+        known * (1.0 - targets.less(targets.number(0.0)).cast(DType::F32))
+    }
+
+    /// What the gate asks for beside the teach signal.
+    fn surprise<'c>(&self, lesson: Lesson<'c>, logits: Tensor<'c>) -> Surprise<'c> {
+        let entropy = || {
+            let mean = (logits.softmax() * logits).sum(&[2]).reshape(&lesson.losses_bc.dims());
+            logits.logsumexp() - mean
+        };
         Surprise {
-            losses: Some(scored.losses),
+            losses: Some(lesson.losses_bc),
             entropy: (self.gate_metric == Metric::Entropy).then(entropy),
-            counted: Some(counted),
+            counted: lesson.active_bc,
         }
     }
 
@@ -137,8 +127,9 @@ impl Model for Hope {
             let logits = pass.hidden.dot_last(head);
             read += tokens_bc.dim(1);
             if self.writes {
-                let teach = self.teach(cx, losses, &pass, &chains);
-                let known = self.surprise(cx, &Scored { losses, targets, logits });
+                let lesson = Lesson { losses_bc: losses, active_bc: Some(self.counted(cx, targets)) };
+                let teach = self.teach(cx, lesson, &pass, &chains);
+                let known = self.surprise(lesson, logits);
                 for (block, (chain, teach)) in chains.iter_mut().zip(&teach).enumerate() {
                     cx.scope(&scope(block), || {
                         chain.observe(teach, known);

@@ -1,24 +1,13 @@
 //! The options of HOPE, and what follows from them for its memories.
 
 use nested::cms::{Form, Gate, GateOf, Metric, Rules, WriteGrad};
+use nested::teach::{Schedule, Teach, TeachNorm};
 use plugin_api::prelude::*;
 use plugin_api::{schemars, serde};
 
 options! {
-    /// What a chunk's loss is averaged over, for the teach signal of one sequence.
-    pub enum TeachNorm {
-        /// Nothing: the sum over its tokens.
-        Token,
-        /// The tokens of the chunk.
-        Chunk,
-        /// The tokens of the chunk and the batch.
-        Batch,
-    }
-}
-
-options! {
     /// What teaches a level.
-    pub enum Teach {
+    pub enum TaughtBy {
         /// The gradient of the chunk's loss at its own output (eq. 71).
         Task,
         /// Twice the gradient at the output of its block, the same for all levels: descent on the distance to what the
@@ -59,10 +48,19 @@ options! {
         /// What a write leaves of a memory's earlier writes.
         #[schemars(range(min = 0.0, max = 1.0))]
         pub retain: f64 = 1.0,
-        pub teach: Teach = Teach::Task,
+        pub teach: TaughtBy = TaughtBy::Task,
         /// Factor on the teach signal.
         pub teach_scale: f64 = 1.0,
         pub teach_norm: TeachNorm = TeachNorm::Token,
+        /// Steps of training over which the teach signal grows to its full scale, in a line.
+        pub teach_warmup: usize = 0,
+        /// Last step before the teach signal falls to 0, where it does.
+        pub teach_decay_start: usize = 0,
+        /// Steps of that fall, in a line; 0 for none. After it, memories learn nothing, in evaluation too.
+        pub teach_decay_steps: usize = 0,
+        /// Greatest length of a token's teach signal; 0 for none.
+        #[schemars(range(min = 0.0))]
+        pub teach_clip: f64 = 0.0,
         /// What has to be surprising for a write.
         pub gate: GateOf = GateOf::Off,
         pub gate_metric: Metric = Metric::L2,
@@ -102,6 +100,19 @@ impl Hope {
                 threshold: self.gate_threshold,
                 relative: self.gate_relative,
             },
+        }
+    }
+
+    /// How a chunk teaches.
+    pub(crate) fn lessons(&self) -> Teach {
+        Teach { norm: self.teach_norm, scale: self.teach_scale, clip: self.teach_clip }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            warmup: self.teach_warmup,
+            decay_start: self.teach_decay_start,
+            decay_steps: self.teach_decay_steps,
         }
     }
 

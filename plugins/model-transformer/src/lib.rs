@@ -16,6 +16,18 @@ options! {
 }
 
 options! {
+    /// Where the feed-forward network is normalised.
+    pub enum MlpNorm {
+        /// Where attention is.
+        Same,
+        /// x + f(norm(x))
+        Pre,
+        /// norm(x + f(x))
+        Post,
+    }
+}
+
+options! {
     /// How order enters.
     pub enum Positions {
         /// Only causality tells order.
@@ -47,12 +59,17 @@ options! {
         pub layers: usize = 4,
         /// Width of the feed-forward network; 0 means 4 D.
         pub d_hidden: usize = 0,
+        /// Where attention is normalised, and the feed-forward network with it unless `mlp_norm` says otherwise.
         pub norm: Norm = Norm::Pre,
+        /// For blocks that normalise the two differently.
+        pub mlp_norm: MlpNorm = MlpNorm::Same,
         pub positions: Positions = Positions::Rope,
         /// One matrix for embedding and head.
         pub tied: bool = true,
         /// Biases in norms and the feed-forward network. The backbone has its own switch.
         pub bias: bool = false,
+        /// Biases in norms even where `bias` is off.
+        pub norm_bias: bool = false,
         /// Multiplies embeddings by sqrt(D).
         pub embed_scale: bool = false,
         pub activation: Activation = Activation::Gelu,
@@ -64,19 +81,28 @@ options! {
 
 impl Transformer {
     fn norm<'c>(&self, cx: &'c Cx<'c>, name: &str, x: Tensor<'c>) -> Tensor<'c> {
-        cx.layer_norm(name, x, self.bias)
+        cx.layer_norm(name, x, self.bias || self.norm_bias)
+    }
+
+    /// Where the feed-forward network is normalised.
+    fn mlp_norm(&self) -> Norm {
+        match self.mlp_norm {
+            MlpNorm::Same => self.norm,
+            MlpNorm::Pre => Norm::Pre,
+            MlpNorm::Post => Norm::Post,
+        }
     }
 
     /// x + f(norm(x)) or norm(x + f(x)), with dropout on f.
     fn sublayer<'c>(
         &self,
         cx: &'c Cx<'c>,
-        name: &str,
+        (name, norm): (&str, Norm),
         x: Tensor<'c>,
         f: impl FnOnce(Tensor<'c>) -> Tensor<'c>,
     ) -> Tensor<'c> {
         let f = |x| cx.dropout(f(x), self.dropout);
-        cx.scope(name, || match self.norm {
+        cx.scope(name, || match norm {
             Norm::Pre => x + f(self.norm(cx, "norm", x)),
             Norm::Post => self.norm(cx, "norm", x + f(x)),
         })
@@ -112,11 +138,12 @@ impl Model for Transformer {
 
         for layer in 0..self.layers {
             x = cx.scope(&format!("layers.{layer}"), || {
-                let x = self.sublayer(cx, "attention", x, |x| cx.attention(x, positions));
-                self.sublayer(cx, "mlp", x, |x| self.feed_forward(cx, x))
+                let x = self.sublayer(cx, ("attention", self.norm), x, |x| cx.attention(x, positions));
+                self.sublayer(cx, ("mlp", self.mlp_norm()), x, |x| self.feed_forward(cx, x))
             });
         }
-        let hidden = if self.norm == Norm::Pre { self.norm(cx, "norm", x) } else { x };
+        // A block that ends in a norm has normalised what it returns.
+        let hidden = if self.mlp_norm() == Norm::Pre { self.norm(cx, "norm", x) } else { x };
         let head = if self.tied { table } else { cx.embedding("head", cx.vocab(), d) };
         Output { hidden, head }
     }

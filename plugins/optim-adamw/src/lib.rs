@@ -17,6 +17,19 @@ options! {
         /// Decoupled decay of matrices and embeddings, times the learning rate. Gains, biases, scalars do not decay.
         #[schemars(range(min = 0.0))]
         pub weight_decay: f64 = 0.01,
+        /// Whether embeddings decay too; a head tied to them is one with them.
+        pub decay_embeddings: bool = true,
+    }
+}
+
+impl AdamW {
+    fn decay(&self, role: Role) -> f64 {
+        let decays = match role {
+            Role::Matrix => true,
+            Role::Embedding => self.decay_embeddings,
+            _ => false,
+        };
+        if decays { self.weight_decay } else { 0.0 }
     }
 }
 
@@ -33,8 +46,7 @@ impl Optimizer for AdamW {
 
         let m_hat = m_new * cx.bias_correction(self.beta1).recip();
         let v_hat = v_new * cx.bias_correction(self.beta2).recip();
-        let decay = if matches!(role, Role::Matrix | Role::Embedding) { self.weight_decay } else { 0.0 };
-        p - lr * (m_hat / (v_hat.sqrt() + self.eps) + p * decay)
+        p - lr * (m_hat / (v_hat.sqrt() + self.eps) + p * self.decay(role))
     }
 }
 

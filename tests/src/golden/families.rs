@@ -1,7 +1,10 @@
 //! Which runner a case gets: the first row whose pattern fits its name. `*` at the end fits any rest.
 
 use super::trace::Build;
-use super::{attention, clip, elementwise, layer, loss, matrix, norm, random, recurrence, second_order};
+use super::{
+    attention, clip, cms, elementwise, layer, loss, matrix, model, norm, random, recurrence, second_order,
+    teach,
+};
 
 /// How the cases of a family are computed.
 #[derive(Clone, Copy)]
@@ -10,13 +13,13 @@ pub enum Family {
     Traced(Build),
     /// Steps of the optimizer component of this name.
     Optimizer(&'static str),
-    /// HOPE with attention, whole.
-    Hope,
+    /// A model's plugin, whole.
+    Model(model::Run),
     /// Learning rates of the engine, which computes them in f64 on every device.
     Schedule,
 }
 
-use Family::{Hope, Optimizer, Schedule, Traced};
+use Family::{Model, Optimizer, Schedule, Traced};
 
 const FAMILIES: &[(&str, Family)] = &[
     ("rms_norm*", Traced(norm::rms_norm)),
@@ -57,7 +60,13 @@ const FAMILIES: &[(&str, Family)] = &[
     ("threefry2x32*", Traced(random::threefry)),
     ("clip_global_norm*", Traced(clip::global_norm)),
     ("schedules*", Schedule),
-    ("nested-model-hope-attention*", Hope),
+    ("nested-model-hope-attention*", Model(model::hope)),
+    ("nested-model-transformer*", Model(model::transformer)),
+    ("nested-teach-global*", Traced(teach::global)),
+    ("nested-teach-layers*", Traced(teach::layers)),
+    ("nested-teach-schedule*", Traced(teach::schedule)),
+    ("nested-cms-gate*", Traced(cms::sequential)),
+    ("nested-cms-sequential*", Traced(cms::sequential)),
     ("newton_schulz*", Traced(matrix::newton_schulz)),
     ("adamw*", Optimizer("adamw")),
     ("adafactor*", Optimizer("adafactor")),

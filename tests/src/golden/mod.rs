@@ -6,6 +6,7 @@
 
 mod attention;
 mod clip;
+mod cms;
 mod elementwise;
 mod families;
 mod file;
@@ -15,11 +16,13 @@ mod matrix;
 mod model;
 mod norm;
 mod optimizer;
+mod plans;
 mod random;
 mod recurrence;
 mod report;
 mod schedule;
 mod second_order;
+mod teach;
 mod trace;
 
 use std::path::Path;
@@ -136,7 +139,7 @@ fn compute(family: Family, case: &Case, device: Device, plugins: &Registry) -> R
     match family {
         Family::Traced(build) => trace::run(build, case, device),
         Family::Optimizer(name) => optimizer::run(name, case, device, plugins),
-        Family::Hope => model::hope(case, device, plugins),
+        Family::Model(run) => run(case, device, plugins),
         Family::Schedule => schedule::run(case, device),
     }
 }

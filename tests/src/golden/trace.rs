@@ -5,11 +5,13 @@
 use std::cell::RefCell;
 use std::panic::Location;
 
-use engine::trace::open_region;
+use engine::trace::{Sequence, memory_path, open_region};
 use graph::interp;
 use graph::{DType, Graph, NodeId, Op, Ty};
+use plugin_api::abi::NONE;
 use plugin_api::{Builder, Cx, Init, Role, Tensor};
 
+use super::cms;
 use super::file::{self, Case};
 use super::{Device, Stop, Value, Values};
 
@@ -95,7 +97,7 @@ pub fn run(build: Build, case: &Case, device: Device) -> Result<Values, Stop> {
 
 /// A graph with an output for each way to each tensor that the case wants, and the names of these tensors.
 fn trace(build: Build, case: &Case) -> Result<(Graph, Vec<String>), Stop> {
-    let trace = Trace { case, graph: RefCell::default() };
+    let trace = Trace { case, graph: RefCell::default(), sequence: RefCell::default() };
     let cx = Cx::new(&trace);
     let given = Given { cx: &cx, case, trace: &trace };
     let outputs = build(&given);
@@ -144,6 +146,7 @@ fn trace(build: Build, case: &Case) -> Result<(Graph, Vec<String>), Stop> {
 struct Trace<'c> {
     case: &'c Case,
     graph: RefCell<Graph>,
+    sequence: RefCell<Sequence>,
 }
 
 impl Trace<'_> {
@@ -193,9 +196,11 @@ impl Builder for Trace<'_> {
         self.graph.borrow_mut().pop_scope();
     }
 
-    /// `norm.gain` is the case's `gain`: layers name the parts of their parameters.
+    /// `norm.gain` is the case's `gain`: layers name the parts of their parameters. Levels have scopes of their own.
     fn parameter(&self, name: &str, dims: &[usize], _: Role, _: Init, at: &Location<'_>) -> u32 {
-        let name = name.rsplit('.').next().unwrap_or(name);
+        let of_level = cms::named(self.graph.borrow().current_scope(), name);
+        let name = of_level.unwrap_or_else(|| name.rsplit('.').next().unwrap_or(name).to_string());
+        let name = name.as_str();
         let id = self.input(name, DType::I32, at);
         self.with(at, |graph| {
             let id = NodeId(id);
@@ -268,5 +273,25 @@ impl Builder for Trace<'_> {
 
     fn random(&self, _: &[usize], at: &Location<'_>) -> u32 {
         self.refuse("random numbers", at)
+    }
+
+    fn chunk(&self, start: u64, at: &Location<'_>) {
+        self.with(at, |graph| self.sequence.borrow_mut().begin(graph, start));
+    }
+
+    fn chunk_start(&self) -> u64 {
+        self.sequence.borrow().start()
+    }
+
+    fn fast_read(&self, name: &str, _: &Location<'_>) -> u32 {
+        let path = memory_path(&self.graph.borrow(), name);
+        self.sequence.borrow().read(&path).map_or(NONE, |id| id.0)
+    }
+
+    fn fast_write(&self, name: &str, value: u32, at: &Location<'_>) {
+        self.with(at, |graph| {
+            let path = memory_path(graph, name);
+            self.sequence.borrow_mut().write(graph, path, NodeId(value))
+        });
     }
 }

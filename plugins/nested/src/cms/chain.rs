@@ -103,6 +103,11 @@ impl<'r, 'c> Chain<'r, 'c> {
         }
     }
 
+    /// Tokens of each level that wait for a write.
+    pub fn pending(&self) -> Vec<usize> {
+        self.buffers.iter().map(Buffer::tokens).collect()
+    }
+
     /// Figures of each level.
     pub fn stats(&self) -> &[Stats<'c>] {
         &self.stats
@@ -137,9 +142,13 @@ impl<'r, 'c> Chain<'r, 'c> {
         let view = if self.rules.write_grad == WriteGrad::Full { View::Through } else { View::Held };
         level.write(slopes, step, view);
         let one = self.cx.constant(1.0, DType::F32, &[]);
-        let happened = open.map_or(one, |open| open.mean(&[0, 1]).reshape(&[]));
-        self.stats[index].writes =
-            Some(self.stats[index].writes.map_or(happened, |writes| writes + happened));
+        self.tally(index, Some(open.map_or(one, |open| open.mean(&[0, 1]).reshape(&[]))));
+    }
+
+    /// Counts a write of this share of the sequences.
+    fn tally(&mut self, index: usize, share: Option<Tensor<'c>>) {
+        let writes = &mut self.stats[index].writes;
+        *writes = [*writes, share].into_iter().flatten().reduce(|a, b| a + b);
     }
 
     fn level(&self, index: usize, width: usize) -> Level<'c> {
