@@ -14,20 +14,21 @@ use host_tests::{Sandbox, host, root};
 
 /// A preset, ready for its first step. The file is read from the tree: presets are staged beside the host, not beside
 /// a test.
-fn ready(preset: &str, sets: &[&str]) -> Prepared {
-    let registry = Registry::of(vec![host().with_file_name("plugins")]);
+fn ready<'r>(registry: &'r Registry, preset: &str, sets: &[&str]) -> Prepared<'r> {
     let request = Request {
         files: vec![root().join("configs").join(format!("{preset}.toml"))],
         sets: sets.iter().map(|set| set.to_string()).collect(),
         no_preset: true,
         ..Request::default()
     };
-    prepare(&request, &registry).unwrap_or_else(|error| panic!("{preset}: {error}"))
+    prepare(&request, registry).unwrap_or_else(|error| panic!("{preset}: {error}"))
 }
 
 /// (first loss, ln V + 2e-4 d)
 fn first_loss(preset: &str, sets: &[&str], out: &Path) -> (f64, f64) {
-    let prepared = ready(preset, &[sets, &["train.steps=1", "eval_windows=1", "sample.tokens=0"]].concat());
+    let registry = Registry::of(vec![host().with_file_name("plugins")]);
+    let prepared =
+        ready(&registry, preset, &[sets, &["train.steps=1", "eval_windows=1", "sample.tokens=0"]].concat());
     let width = prepared.resolved.model.options["d_model"].as_f64().expect("a transformer states its width");
     let expected = (prepared.dataset.vocab_size() as f64).ln() + 2e-4 * width;
     let stop = AtomicBool::new(false);
@@ -51,7 +52,8 @@ fn a_preset_starts_knowing_nothing() {
 #[test]
 fn pilot_is_planned() {
     let start = Instant::now();
-    let prepared = ready("pilot", &[]);
+    let registry = Registry::of(vec![host().with_file_name("plugins")]);
+    let prepared = ready(&registry, "pilot", &[]);
     let parameters = prepared.programs.banks.elements();
     let facts = &prepared.machine.facts;
     println!(

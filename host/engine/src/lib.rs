@@ -1,8 +1,8 @@
 //! The engine: from a command to a trained model in a run folder.
 //!
 //! `config` layers what the user asked for, `plugins` finds and opens libraries, `trace` turns components into
-//! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `bisect`
-//! compares one step with the interpreter. Nothing here prints: progress leaves as events.
+//! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `session`
+//! is a trained model that reads on, `bisect` compares one step with the interpreter. Nothing here prints: progress leaves as events.
 
 #![deny(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod nearest;
 pub mod plugins;
 mod resources;
 pub mod run;
+pub mod session;
 pub mod trace;
 
 pub use error::Error;

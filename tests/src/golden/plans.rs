@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use engine::config::{Chosen, Resolved, Settings};
 use engine::plugins::Kind;
-use engine::trace::{Programs, Shape};
+use engine::trace::{
+    Banks, CONTEXT_START, POSITION, Programs, ROWS, STREAM_READ, SessionPrograms, SessionShape, Shape,
+};
+use graph::Graph;
 use graph::interp::Tensor;
 use serde_json::{Value as Json, json};
 
@@ -13,16 +16,20 @@ use super::model::{Subject, broken, chosen, collect, named, parameter, shifted, 
 use super::{Device, Stop, Value, Values};
 use crate::replay::Replay;
 
-/// All plans of a run with this optimizer.
-fn programs(case: &Case, subject: &Subject<'_>, optimizer: Chosen, clip: f64) -> Result<Programs, Stop> {
-    let resolved = Resolved {
+fn resolved(subject: &Subject<'_>, optimizer: Chosen) -> Resolved {
+    Resolved {
         settings: Settings::default(),
         model: subject.model.clone(),
         attention: subject.attention.clone(),
         optimizer,
         fallback: None,
         origins: Vec::new(),
-    };
+    }
+}
+
+/// All plans of a run with this optimizer.
+fn programs(case: &Case, subject: &Subject<'_>, optimizer: Chosen, clip: f64) -> Result<Programs, Stop> {
+    let resolved = resolved(subject, optimizer);
     let window = window(case)?;
     let shape = Shape {
         batch: window.batch,
@@ -36,10 +43,9 @@ fn programs(case: &Case, subject: &Subject<'_>, optimizer: Chosen, clip: f64) ->
 }
 
 /// A plan that is ready to run from the parameters of the case.
-fn loaded(case: &Case, device: Device, programs: &Programs, name: &str) -> Result<Replay, Stop> {
-    let graph = &program(programs, name)?.graph;
+fn loaded(case: &Case, device: Device, banks: &Banks, graph: &Graph) -> Result<Replay, Stop> {
     let mut replay = device.load(graph)?;
-    for bank in &programs.banks.banks {
+    for bank in &banks.banks {
         let mut data = Vec::new();
         for (of, range) in bank.slices() {
             data.extend(parameter(case, &of.path, range.len())?);
@@ -57,31 +63,42 @@ fn program<'p>(programs: &'p Programs, name: &str) -> Result<&'p engine::trace::
     programs.find(name).ok_or_else(|| Stop::Broken(format!("the engine has no plan {name}")))
 }
 
-/// Logits `[B, T, V]`: of every position of every sequence, since a run asks for one at a time.
+/// Logits `[B, T, V]`: of every position, since a session asks for one at a time. Each row is a sequence.
 pub fn logits(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Value, Stop> {
     let optimizer = chosen(subject.plugins, Kind::Optimizer, "adamw", &json!({}))?;
-    let programs = programs(case, subject, optimizer, 0.0)?;
-    let graph = &program(&programs, "logits")?.graph;
-    let mut replay = loaded(case, device, &programs, "logits")?;
-    let window = window(case)?;
+    let (resolved, window) = (resolved(subject, optimizer), window(case)?);
+    let programs = programs(case, subject, resolved.optimizer.clone(), 0.0)?;
+    let shape = SessionShape {
+        rows: window.batch,
+        capacity: window.tokens,
+        width: window.tokens,
+        vocab: window.vocab,
+    };
+    let session =
+        SessionPrograms::trace(&resolved, subject.plugins, &programs.banks, shape).map_err(broken)?;
+    let read = session.list.iter().find(|program| program.name == "read");
+    let graph = &read.ok_or_else(|| Stop::Broken("a session has no plan read".into()))?.graph;
+    let mut replay = loaded(case, device, &programs.banks, graph)?;
     let tokens = shifted(case, 0)?;
-    let mut data = Vec::new();
-    for sequence in tokens.chunks(window.tokens) {
-        for position in 0..window.tokens {
-            let mut inputs = Vec::new();
-            for decl in &graph.inputs {
-                let data = match decl.name.as_str() {
-                    "tokens" => sequence.to_vec(),
-                    "position" => vec![position as f64],
-                    other => return Err(Stop::Broken(format!("nothing feeds input {other}"))),
-                };
-                inputs.push(Tensor { ty: decl.ty.clone(), data });
-            }
-            let outputs = replay.run(&inputs).map_err(Stop::Broken)?;
-            data.extend(outputs.into_iter().flat_map(|tensor| tensor.data));
+    let mut rows = vec![Vec::new(); window.batch];
+    for position in 0..window.tokens {
+        let each = |value: f64| vec![value; window.batch];
+        let mut inputs = Vec::new();
+        for decl in &graph.inputs {
+            let data = match decl.name.as_str() {
+                "tokens" => tokens.clone(),
+                POSITION => each(position as f64),
+                CONTEXT_START | STREAM_READ => each(0.0),
+                ROWS => each(1.0),
+                other => return Err(Stop::Broken(format!("nothing feeds input {other}"))),
+            };
+            inputs.push(Tensor { ty: decl.ty.clone(), data });
         }
+        let outputs = replay.run(&inputs).map_err(Stop::Broken)?;
+        let logits = outputs[0].data.chunks(window.vocab);
+        rows.iter_mut().zip(logits).for_each(|(row, logits)| row.extend(logits));
     }
-    Ok(Value { dims: vec![window.batch, window.tokens, window.vocab], data })
+    Ok(Value { dims: vec![window.batch, window.tokens, window.vocab], data: rows.concat() })
 }
 
 /// A step of training: `loss` and `grad_norm`, parameters `after.NAME`, and `loss_after` of the same tokens with them.
@@ -92,7 +109,7 @@ pub fn step(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Values
     };
     let programs = programs(case, subject, adamw(case, subject)?, clip)?;
     let graph = &program(&programs, "step")?.graph;
-    let mut replay = loaded(case, device, &programs, "step")?;
+    let mut replay = loaded(case, device, &programs.banks, graph)?;
     let run = |replay: &mut Replay, step: u64| -> Result<BTreeMap<&str, Value>, Stop> {
         let mut inputs = Vec::new();
         for decl in &graph.inputs {

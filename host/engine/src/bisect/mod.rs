@@ -68,7 +68,7 @@ struct Launch {
 }
 
 /// What a step replays: `step`, or `accumulate` for each micro-batch and `apply`.
-fn launches(prepared: &Prepared, step: u64) -> Result<Vec<Launch>, Error> {
+fn launches(prepared: &Prepared<'_>, step: u64) -> Result<Vec<Launch>, Error> {
     let Prepared { resolved, dataset, programs, shape, progress, .. } = prepared;
     let (seed, train) = (resolved.settings.seed, &resolved.settings.train);
     let total = progress.as_ref().map_or(train.steps, |progress| progress.schedule_steps);
@@ -89,7 +89,7 @@ fn launches(prepared: &Prepared, step: u64) -> Result<Vec<Launch>, Error> {
 }
 
 impl Launch {
-    fn run(&self, prepared: &mut Prepared) -> Result<(), Error> {
+    fn run(&self, prepared: &mut Prepared<'_>) -> Result<(), Error> {
         let Prepared { programs, machine, .. } = prepared;
         let plan = machine.plan(self.plan).ok_or_else(|| self.missing())?;
         let inputs = self.inputs(&programs.scalars);
@@ -97,7 +97,7 @@ impl Launch {
         Ok(())
     }
 
-    fn compare(&self, prepared: &Prepared, report: &mut Report) -> Result<(), Error> {
+    fn compare(&self, prepared: &Prepared<'_>, report: &mut Report) -> Result<(), Error> {
         let Prepared { programs, machine, resolved, .. } = prepared;
         let program = programs.find(self.plan).ok_or_else(|| self.missing())?;
         let states = program.graph.states.iter().map(|decl| machine.read_state(&decl.name));

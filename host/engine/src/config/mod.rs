@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub use check::describe;
 pub use fallback::Fallback;
 pub use layers::presets;
-pub use settings::{Choice, Data, DeviceName, Sample, ScheduleKind, Settings, TokenizerName, Train};
+pub use settings::{Choice, Data, DeviceName, Sample, ScheduleKind, Settings, TokenizerName, Train, WriteOn};
 
 use crate::Error;
 use crate::plugins::{Component, Kind, Registry};

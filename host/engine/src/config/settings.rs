@@ -117,6 +117,18 @@ pub struct Data {
     pub tokenizer: TokenizerName,
 }
 
+/// From what memories learn in generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteOn {
+    /// From the prompt: not from what the model itself says.
+    Prompt,
+    /// From prompt and sample.
+    All,
+    /// From nothing.
+    Off,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Sample {
@@ -126,6 +138,8 @@ pub struct Sample {
     /// 0 is greedy.
     #[schemars(range(min = 0.0))]
     pub temperature: f64,
+    /// What memories that learn from their losses learn from while a sample is made.
+    pub write_on: WriteOn,
     /// Start of the sample; empty means the first words of the validation text.
     pub prompt: String,
 }
@@ -141,7 +155,12 @@ impl Default for Settings {
             optimizer: Choice::named("adamw"),
             train: Train::default(),
             data: Data { path: PathBuf::new(), tokenizer: TokenizerName::Byte },
-            sample: Sample { tokens: 300, temperature: 0.8, prompt: String::new() },
+            sample: Sample {
+                tokens: 300,
+                temperature: 0.8,
+                write_on: WriteOn::Prompt,
+                prompt: String::new(),
+            },
         }
     }
 }

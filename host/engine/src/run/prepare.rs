@@ -16,24 +16,26 @@ use crate::plugins::Registry;
 use crate::trace::{Programs, Shape};
 
 /// A run that is ready to start or to go on.
-pub struct Prepared {
+pub struct Prepared<'r> {
     pub resolved: Resolved,
     pub dataset: Dataset,
     pub programs: Programs,
     pub machine: Machine,
     pub shape: Shape,
+    /// Where its components are found.
+    pub registry: &'r Registry,
     /// Where an earlier part of the run left off.
     pub progress: Option<Progress>,
 }
 
 /// A new run, with initial values in place.
-pub fn prepare(request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+pub fn prepare<'r>(request: &Request, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
     let mut prepared = build(config::resolve(request, registry)?, registry)?;
     initialize(&mut prepared)?;
     Ok(prepared)
 }
 
-fn initialize(prepared: &mut Prepared) -> Result<(), Error> {
+fn initialize(prepared: &mut Prepared<'_>) -> Result<(), Error> {
     let seed = prepared.resolved.settings.seed;
     for bank in &prepared.programs.banks.banks {
         prepared.machine.write_state(&bank.state(), &bank_values(bank, seed))?;
@@ -42,7 +44,11 @@ fn initialize(prepared: &mut Prepared) -> Result<(), Error> {
 }
 
 /// The run of a folder, with its last checkpoint in place. `request` may change steps, device and threads.
-pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+pub fn prepare_resume<'r>(
+    folder: &Path,
+    request: &Request,
+    registry: &'r Registry,
+) -> Result<Prepared<'r>, Error> {
     let changes = Request { steps: None, device: None, threads: None, ..request.clone() };
     if changes != Request::default() {
         return Err(Error::said(
@@ -62,7 +68,11 @@ pub fn prepare_resume(folder: &Path, request: &Request, registry: &Registry) -> 
 }
 
 /// The run of a folder where it stood after `step` steps or at a checkpoint before that: as it began, if there is none.
-pub(crate) fn prepare_at(folder: &Path, step: u64, registry: &Registry) -> Result<Prepared, Error> {
+pub(crate) fn prepare_at<'r>(
+    folder: &Path,
+    step: u64,
+    registry: &'r Registry,
+) -> Result<Prepared<'r>, Error> {
     let mut prepared = reopen(folder, &Request::default(), registry)?;
     match checkpoint::newest(folder, step) {
         Some(path) => {
@@ -76,7 +86,7 @@ pub(crate) fn prepare_at(folder: &Path, step: u64, registry: &Registry) -> Resul
 }
 
 /// Plans and data of a run folder, State still empty.
-fn reopen(folder: &Path, request: &Request, registry: &Registry) -> Result<Prepared, Error> {
+fn reopen<'r>(folder: &Path, request: &Request, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
     let file = folder.join("config.toml");
     if !file.is_file() {
         return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
@@ -87,7 +97,7 @@ fn reopen(folder: &Path, request: &Request, registry: &Registry) -> Result<Prepa
     Ok(prepared)
 }
 
-fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
+fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
     let settings = &resolved.settings;
     let train = &settings.train;
     let dataset = open_data(settings)?;
@@ -122,7 +132,7 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
     let graphs: Vec<(&str, &graph::Graph)> =
         programs.list.iter().map(|program| (program.name, &program.graph)).collect();
     let machine = Machine::load(settings.device, settings.threads, &graphs)?;
-    Ok(Prepared { resolved, dataset, programs, machine, shape, progress: None })
+    Ok(Prepared { resolved, dataset, programs, machine, shape, registry, progress: None })
 }
 
 fn open_data(settings: &Settings) -> Result<Dataset, Error> {

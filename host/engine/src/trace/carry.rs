@@ -20,6 +20,9 @@ pub const CONTEXT_START: &str = "context.start";
 /// 1 for the rows that a call of a session is for, else 0.
 pub const ROWS: &str = "rows";
 
+/// How names of States begin that hold memories.
+pub const MEMORY: &str = "memory.";
+
 /// How long memories of a trace last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lasting {
@@ -63,8 +66,8 @@ impl Carry {
         let Some(rows) = self.rows() else { return NodeId::POISON };
         let ty = Ty::new(DType::F32, &[&[rows], dims].concat());
         let name = match self.lasting {
-            Lasting::Stream { of, .. } => format!("memory.{of}.{path}"),
-            _ => format!("memory.{path}"),
+            Lasting::Stream { of, .. } => format!("{MEMORY}{of}.{path}"),
+            _ => format!("{MEMORY}{path}"),
         };
         let state = match self.kept.get(path) {
             Some((state, _)) => *state,
@@ -78,10 +81,7 @@ impl Carry {
         match self.lasting {
             Lasting::Stream { .. } => graph.outside_regions(|graph| {
                 let fresh = graph.input(STREAM_FRESH, Ty::new(DType::I32, &[rows]));
-                by_row(graph, fresh, state, |b, fresh| {
-                    let value = b.var(state);
-                    fresh.select(value.constant(0.0), value).id
-                })
+                cleared(graph, fresh, state)
             }),
             _ => state,
         }
@@ -130,6 +130,11 @@ impl Carry {
         }
     }
 
+    /// Whether anything is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.values().any(|(_, value)| value.is_some())
+    }
+
     /// Writes what is kept: all of it where `finite` (bool[]) holds, in a session the rows it is for whose new value is
     /// finite. A row that starts a new text and keeps nothing new keeps zeros.
     pub(super) fn write(&self, graph: &mut Graph, finite: Option<NodeId>) {
@@ -155,6 +160,14 @@ impl Carry {
             graph.write(*state, guarded);
         }
     }
+}
+
+/// A State with zeros in the rows that are flagged (i32`[B]`, 1 or 0).
+pub(super) fn cleared(graph: &mut Graph, flags: NodeId, state: NodeId) -> NodeId {
+    by_row(graph, flags, state, |b, flagged| {
+        let value = b.var(state);
+        flagged.select(value.constant(0.0), value).id
+    })
 }
 
 /// Builds with a flag of each row (i32`[B]`, 1 or 0) as bool of the shape of `like`.

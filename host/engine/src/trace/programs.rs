@@ -1,20 +1,19 @@
-//! The plans of a training run, each as a graph: step (or accumulate and apply), eval, logits.
+//! The plans of a training run, each as a graph: step (or accumulate and apply), eval.
 //!
 //! B batch, T tokens, V vocabulary. A step is: per-token losses, their mean, its gradient per bank, and the
 //! update of the parameters (`update`).
 
 use std::collections::BTreeMap;
 
-use abi_stable::std_types::RBox;
 use graph::{Builder, DType, Graph, NodeId, Op, Ty};
-use plugin_api::abi::{LossIds, ModelObject_TO};
 
 use super::banks::Banks;
 use super::carry::Lasting;
-use super::tracer::{Context, Scalar, Traced, Tracer, check, optional};
+use super::model::{Model, Text};
+use super::tracer::{Context, Scalar, Traced, Tracer};
 use super::update::Updater;
 use crate::Error;
-use crate::config::{Chosen, Resolved};
+use crate::config::Resolved;
 use crate::plugins::Registry;
 
 /// A named graph.
@@ -49,8 +48,7 @@ pub struct Shape {
 
 struct Maker<'t> {
     context: &'t Context<'t>,
-    model: ModelObject_TO<'static, RBox<()>>,
-    chosen_model: &'t Chosen,
+    model: Model<'t>,
     updater: Updater<'t>,
     shape: Shape,
 }
@@ -67,8 +65,7 @@ impl Programs {
         let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
         let maker = Maker {
             context: &context,
-            model: resolved.model.component.model(&resolved.model.options)?,
-            chosen_model: &resolved.model,
+            model: Model::new(&resolved.model)?,
             updater: Updater::new(&resolved.optimizer, resolved.fallback.as_ref(), shape.clip)?,
             shape,
         };
@@ -85,7 +82,6 @@ impl Programs {
             add("apply", maker.apply(&banks, &mut reports)?);
         }
         add("eval", maker.eval(&banks)?);
-        add("logits", maker.logits(&banks)?);
         Ok(Programs { list, banks, scalars, reports })
     }
 
@@ -98,13 +94,10 @@ impl Maker<'_> {
     /// A first trace that only asks which parameters there are.
     fn discover(&self) -> Result<Banks, Error> {
         let tracer = Tracer::new(self.context, None, true);
-        self.losses(&tracer, self.shape.batch);
+        self.model.losses(&tracer, self.text(&tracer));
         let parameters = tracer.finish("the model")?.parameters;
         if parameters.is_empty() {
-            return Err(Error::said(format!(
-                "model {} has no parameters to train",
-                self.chosen_model.component.name()
-            )));
+            return Err(Error::said(format!("model {} has no parameters to train", self.model.name())));
         }
         self.updater.banks(parameters)
     }
@@ -117,34 +110,12 @@ impl Maker<'_> {
         Tracer::lasting(self.context, Some(banks), training, lasting)
     }
 
-    fn tokens(&self, tracer: &Tracer<'_>, name: &str, batch: usize) -> NodeId {
-        tracer.graph(|graph| graph.input(name, Ty::new(DType::I32, &[batch, self.shape.window])))
-    }
-
-    /// token_losses[B, T] and the auxiliary loss; checks what the model returned.
-    fn losses(&self, tracer: &Tracer<'_>, batch: usize) -> (NodeId, Option<NodeId>) {
-        let (tokens, targets) = (self.tokens(tracer, "tokens", batch), self.tokens(tracer, "targets", batch));
-        let component = &self.chosen_model.component;
-        let ids: Option<LossIds> = tracer.call(self.chosen_model, |builder| {
-            component.outcome(self.model.train(builder, tokens.0, targets.0))
-        });
-        let Some(ids) = ids else { return (NodeId::POISON, None) };
-        let name = component.name();
-        let token_losses = NodeId(ids.token_losses);
-        let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
-        let checked = tracer
-            .graph(|graph| check(graph, token_losses, &wanted, &format!("the token losses of model {name}")));
-        let auxiliary = optional(ids.auxiliary);
-        let auxiliary = auxiliary.map(|id| {
-            tracer.graph(|graph| {
-                check(graph, id, &Ty::scalar(DType::F32), &format!("the auxiliary loss of model {name}"))
-            })
-        });
-        (checked, auxiliary)
+    fn text(&self, tracer: &Tracer<'_>) -> Text {
+        Text::input(tracer, self.shape.batch, self.shape.window)
     }
 
     fn backward(&self, tracer: &Tracer<'_>, banks: &Banks) -> Result<Backward, Error> {
-        let (token_losses, auxiliary) = self.losses(tracer, self.shape.batch);
+        let (token_losses, auxiliary) = self.model.losses(tracer, self.text(tracer));
         let tensors = tracer.tensors();
         tracer.graph(|graph| {
             if token_losses == NodeId::POISON || auxiliary == Some(NodeId::POISON) {
@@ -259,85 +230,15 @@ impl Maker<'_> {
     /// Per-token losses, and whether the target has the highest logit.
     fn eval(&self, banks: &Banks) -> Result<Traced, Error> {
         let tracer = self.tracer(banks, false);
-        let batch = self.shape.batch;
-        let (token_losses, _) = self.losses(&tracer, batch);
-        let correct = match tracer.take_correct() {
-            Some(correct) => {
-                let wanted = Ty::new(DType::F32, &[batch, self.shape.window]);
-                let what = format!("what model {} calls correct", self.chosen_model.component.name());
-                tracer.graph(|graph| check(graph, correct, &wanted, &what))
-            }
-            None => self.correct(&tracer),
-        };
+        let text = self.text(&tracer);
+        let (token_losses, _) = self.model.losses(&tracer, text);
+        let correct = self.model.correct(&tracer, text);
         tracer.graph(|graph| {
             graph.output("token_losses", token_losses);
             graph.output("correct", correct);
         });
         tracer.write_memories(None);
         tracer.finish("eval")
-    }
-
-    /// Whether the forward pass gives each target the highest logit.
-    fn correct(&self, tracer: &Tracer<'_>) -> NodeId {
-        let batch = self.shape.batch;
-        let (tokens, targets) = (self.tokens(tracer, "tokens", batch), self.tokens(tracer, "targets", batch));
-        let logits = self.forward(tracer, tokens, None);
-        if logits == NodeId::POISON {
-            return logits;
-        }
-        tracer.graph(|graph| {
-            Builder::with(graph, |b| {
-                let logits = b.var(logits);
-                let (dims, target) = (logits.dims(), b.var(targets));
-                let chosen = target.reshape(&[batch, self.shape.window, 1]).broadcast(&dims);
-                let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
-                let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
-                let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
-                beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
-            })
-        })
-    }
-
-    /// Logits of the position that the input `position` names, for one window.
-    fn logits(&self, banks: &Banks) -> Result<Traced, Error> {
-        let tracer = Tracer::new(self.context, Some(banks), false);
-        let tokens = self.tokens(&tracer, "tokens", 1);
-        let position = tracer.graph(|graph| graph.input("position", Ty::scalar(DType::I32)));
-        let logits = self.forward(&tracer, tokens, Some(position));
-        if logits != NodeId::POISON {
-            tracer.graph(|graph| {
-                let flat = graph.emit(Op::Reshape, &[logits], &[self.shape.vocab as i64], &[]);
-                graph.output("logits", flat);
-            });
-        }
-        tracer.finish("logits")
-    }
-
-    /// hidden head', for every position or for one: `[B, T, V]` or `[1, 1, V]`.
-    fn forward(&self, tracer: &Tracer<'_>, tokens: NodeId, position: Option<NodeId>) -> NodeId {
-        let component = &self.chosen_model.component;
-        let ids = tracer
-            .call(self.chosen_model, |builder| component.outcome(self.model.forward(builder, tokens.0)));
-        let Some(ids) = ids else { return NodeId::POISON };
-        tracer.graph(|graph| {
-            let (mut hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
-            let known = |id: NodeId| id != NodeId::POISON && id.index() < graph.nodes.len();
-            if !known(hidden) || !known(head) || graph.ty(hidden).rank() != 3 || graph.ty(head).rank() != 2 {
-                let message =
-                    format!("model {} returned no hidden[B, T, D] and head[V, D]", component.name());
-                return graph.fail(None, message, "see Output in plugin-api");
-            }
-            if let Some(position) = position {
-                hidden = Builder::with(graph, |b| {
-                    let hidden = b.var(hidden);
-                    let dims = hidden.dims();
-                    let here = b.var(position).reshape(&[1, 1, 1]).broadcast(&dims);
-                    let is_here = b.iota(1, DType::I32, &dims).binary(Op::Eq, here);
-                    is_here.select(hidden, hidden.constant(0.0)).sum(&[1]).id
-                });
-            }
-            graph.emit(Op::Dot, &[hidden, head], &[0, 1, 2, 1], &[1.0])
-        })
     }
 }
 

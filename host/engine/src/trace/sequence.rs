@@ -13,6 +13,8 @@ pub struct Sequence {
     chunk: Option<Chunk>,
     /// Memories by scope path and name, as the sequence read last has left them.
     pub memories: BTreeMap<String, NodeId>,
+    /// Tokens of a chunk, where the sequence had more than one.
+    pub chunk_tokens: Option<u64>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,7 @@ impl Sequence {
         }
         match &mut self.chunk {
             Some(chunk) if start > chunk.start => {
+                self.chunk_tokens.get_or_insert(start);
                 chunk.start = start;
                 chunk.written.clear();
             }

@@ -181,6 +181,16 @@ impl<'t> Tracer<'t> {
         }
     }
 
+    /// Tokens that the model reads before its memories may be written; None where it reads a window at once.
+    pub fn chunk_tokens(&self) -> Option<usize> {
+        self.state.borrow().sequence.chunk_tokens.map(|tokens| tokens as usize)
+    }
+
+    /// Whether the trace keeps memories.
+    pub fn keeps_memories(&self) -> bool {
+        self.state.borrow().carry.is_kept()
+    }
+
     /// What the model has said of its targets.
     pub fn take_correct(&self) -> Option<NodeId> {
         self.state.borrow_mut().correct.take()

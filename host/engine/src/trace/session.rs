@@ -1,0 +1,139 @@
+//! The plans of a session: a trained model that reads, learns and is asked, row by row, with what it has read before.
+//!
+//! R rows, W tokens that are read at once, V vocabulary. A row that a call is not for, and tokens beyond those that a row
+//! has, leave no trace: States of other rows stay, and positions beyond are overwritten before they are seen.
+
+use std::collections::BTreeMap;
+
+use graph::{DType, NodeId, Op, Ty};
+
+use super::banks::Banks;
+use super::carry::{Lasting, ROWS};
+use super::model::{Model, Text};
+use super::programs::Program;
+use super::tracer::{Context, Traced, Tracer};
+use crate::Error;
+use crate::config::Resolved;
+use crate::machine::states;
+use crate::plugins::Registry;
+
+/// Sizes of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionShape {
+    pub rows: usize,
+    /// Tokens of a context: how far back attention sees.
+    pub capacity: usize,
+    /// Tokens that the plan `read` takes at once; `step` takes one.
+    pub width: usize,
+    pub vocab: usize,
+}
+
+/// The graphs of a session.
+pub struct SessionPrograms {
+    /// `read` and `step` (logits`[R, V]` of one position of each row) and `reset`; where memories learn from their losses,
+    /// `learn` (a chunk) and `flush` too.
+    pub list: Vec<Program>,
+    /// Tokens of a chunk that `learn` takes; None where nothing learns from losses.
+    pub chunk: Option<usize>,
+}
+
+/// Name of the input that says which position's logits `read` gives, i32`[R]`.
+pub const POSITION: &str = "position";
+
+impl SessionPrograms {
+    pub fn trace(
+        resolved: &Resolved,
+        registry: &Registry,
+        banks: &Banks,
+        shape: SessionShape,
+    ) -> Result<SessionPrograms, Error> {
+        let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
+        let maker = Maker { context: &context, model: Model::new(&resolved.model)?, banks, shape };
+        let mut list = vec![maker.reads("read", shape.width)?, maker.reads("step", 1)?];
+        let chunk = maker.chunk()?;
+        if let Some(tokens) = chunk {
+            list.push(maker.learns(tokens)?);
+            list.push(maker.flushes()?);
+        }
+        let reset = maker.resets(&list);
+        list.push(reset);
+        Ok(SessionPrograms { list, chunk })
+    }
+}
+
+struct Maker<'t> {
+    context: &'t Context<'t>,
+    model: Model<'t>,
+    banks: &'t Banks,
+    shape: SessionShape,
+}
+
+impl Maker<'_> {
+    fn tracer(&self) -> Tracer<'_> {
+        let SessionShape { rows, capacity, .. } = self.shape;
+        Tracer::lasting(self.context, Some(self.banks), false, Lasting::Session { rows, capacity })
+    }
+
+    fn finish(&self, name: &'static str, tracer: Tracer<'_>) -> Result<Program, Error> {
+        tracer.write_memories(None);
+        let Traced { graph, .. } = tracer.finish(name)?;
+        Ok(Program { name, graph })
+    }
+
+    /// Tokens of a chunk, if the training pass reads in chunks and leaves memories for later ones.
+    fn chunk(&self) -> Result<Option<usize>, Error> {
+        let plain = Tracer::new(self.context, Some(self.banks), false);
+        self.model.losses(&plain, Text::input(&plain, 1, self.shape.capacity));
+        let Some(tokens) = plain.chunk_tokens() else { return Ok(None) };
+        let within = self.tracer();
+        self.model.losses(&within, Text::input(&within, self.shape.rows, tokens));
+        Ok(within.keeps_memories().then_some(tokens))
+    }
+
+    /// Reads tokens, `[R, tokens]`; logits of the position of each row that is asked for.
+    fn reads(&self, name: &'static str, tokens: usize) -> Result<Program, Error> {
+        let tracer = self.tracer();
+        let SessionShape { rows, vocab, .. } = self.shape;
+        let text = tracer.graph(|graph| graph.input("tokens", Ty::new(DType::I32, &[rows, tokens])));
+        let position = tracer.graph(|graph| graph.input(POSITION, Ty::new(DType::I32, &[rows])));
+        let logits = self.model.logits(&tracer, text, Some(position));
+        if logits != NodeId::POISON {
+            tracer.graph(|graph| {
+                let flat = graph.emit(Op::Reshape, &[logits], &[rows as i64, vocab as i64], &[]);
+                graph.output("logits", flat);
+            });
+        }
+        self.finish(name, tracer)
+    }
+
+    /// Reads a chunk as in training, so that memories learn from it.
+    fn learns(&self, tokens: usize) -> Result<Program, Error> {
+        let tracer = self.tracer();
+        let (losses, _) = self.model.losses(&tracer, Text::input(&tracer, self.shape.rows, tokens));
+        tracer.graph(|graph| graph.output("token_losses", losses));
+        self.finish("learn", tracer)
+    }
+
+    fn flushes(&self) -> Result<Program, Error> {
+        let tracer = self.tracer();
+        self.model.flush(&tracer);
+        self.finish("flush", tracer)
+    }
+
+    /// Rows as they were before they read anything.
+    fn resets(&self, list: &[Program]) -> Program {
+        let mut graph = graph::Graph::default();
+        let wanted = graph.input(ROWS, Ty::new(DType::I32, &[self.shape.rows]));
+        let kept: BTreeMap<String, Ty> = states(list.iter().map(|program| &program.graph))
+            .into_iter()
+            .filter(|decl| decl.name.starts_with(super::carry::MEMORY))
+            .map(|decl| (decl.name, decl.ty))
+            .collect();
+        for (name, ty) in kept {
+            let state = graph.state(&name, ty);
+            let cleared = super::carry::cleared(&mut graph, wanted, state);
+            graph.write(state, cleared);
+        }
+        Program { name: "reset", graph }
+    }
+}
