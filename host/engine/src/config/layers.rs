@@ -146,15 +146,22 @@ pub fn find_preset(name: &str) -> Result<PathBuf, Error> {
     })
 }
 
-/// Names of all presets.
+/// Names of all presets: those of a subfolder begin with its name, `reference/pilot-smoke`.
 pub fn presets() -> Vec<String> {
     let mut names = Vec::new();
     for folder in crate::plugins::beside_executable("configs") {
-        let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let presets = files.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
-        names.extend(
-            presets.filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned())),
-        );
+        let mut open = vec![folder.clone()];
+        while let Some(here) = open.pop() {
+            let entries = std::fs::read_dir(here).into_iter().flatten().flatten().map(|entry| entry.path());
+            for path in entries {
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.extension().is_some_and(|ending| ending == "toml") {
+                    let name = path.strip_prefix(&folder).unwrap_or(&path).with_extension("");
+                    names.push(name.to_string_lossy().replace(std::path::MAIN_SEPARATOR, "/"));
+                }
+            }
+        }
     }
     names.sort();
     names.dedup();
