@@ -1,4 +1,5 @@
-//! Full causal attention: every token attends to itself and all earlier ones (Vaswani et al. 2017, eq. 1).
+//! Full causal attention: every token attends to itself and all earlier ones (Vaswani et al. 2017, eq. 1), or to the
+//! nearest of them only, so that whatever lies further back has to be carried by something else.
 //!
 //! B batch, T tokens, D width, H heads, G key and value heads (grouped-query attention, Ainslie et al. 2023).
 
@@ -15,13 +16,16 @@ options! {
 }
 
 options! {
-    /// softmax(q k' / sqrt(D / H)) v over all earlier positions.
+    /// softmax(q k' / sqrt(D / H)) v over all earlier positions, or the nearest ones.
     pub struct Full {
         /// Query heads; divides the model width.
         #[schemars(range(min = 1))]
         pub heads: usize = 4,
         /// Key and value heads; 0 means as many as query heads.
         pub kv_heads: usize = 0,
+        /// Positions a token sees, itself included; 0 means all. With L layers, what is L (sliding_window - 1) back is the
+        /// furthest that can reach a token.
+        pub sliding_window: usize = 0,
         /// Adds a bias to each projection.
         pub bias: bool = false,
         /// Base of the rotary angles, where the model asks for rotary positions.
@@ -38,6 +42,17 @@ impl Full {
     fn groups(&self) -> usize {
         if self.kv_heads == 0 { self.heads } else { self.kv_heads }
     }
+
+    /// q`[B, H, C, D / H]` stands at the last C of the positions of k and v.
+    fn mix<'c>(&self, q: Tensor<'c>, k: Tensor<'c>, v: Tensor<'c>) -> Tensor<'c> {
+        if self.sliding_window == 0 {
+            return attention(q, k, v);
+        }
+        // No query sees further back than the first one does.
+        let (known, seen) = (k.dim(2), (q.dim(2) + self.sliding_window - 1).min(k.dim(2)));
+        let near = |x: Tensor<'c>| x.slice(2, known - seen, seen);
+        attention_with(q, near(k), near(v), Mask::Sliding(self.sliding_window))
+    }
 }
 
 impl Attention for Full {
@@ -52,7 +67,7 @@ impl Attention for Full {
         let v = biased("bv", cx.linear("wv", x_btd, d_kv)).split_heads(self.groups());
         // Where the sequence is read in chunks, keys and values of earlier ones come first.
         let (k, v) = cx.kv_memory(turned(k), v, self.kv_grad == KvGrad::Detach);
-        let mixed = attention(turned(q), k, v).merge_heads();
+        let mixed = self.mix(turned(q), k, v).merge_heads();
         biased("bo", cx.linear_scaled("wo", mixed, d, self.out_init))
     }
 
