@@ -122,7 +122,10 @@ fn build(resolved: Resolved, registry: &Registry) -> Result<Prepared, Error> {
 fn open_data(settings: &Settings) -> Result<Dataset, Error> {
     let data = &settings.data;
     if data.path.as_os_str().is_empty() {
-        let corpus = StoryCorpus::new(StoryOptions::for_window(settings.train.window))?;
+        let dials = &data.story;
+        let options =
+            StoryOptions::dialled(settings.train.window, dials.people, dials.nearest, dials.farthest);
+        let corpus = StoryCorpus::new(options?)?;
         let tokenizer = match data.tokenizer {
             TokenizerName::Byte => Tokenizer::Byte,
             TokenizerName::Char => StoryCorpus::char_tokenizer(),
