@@ -41,8 +41,7 @@ fn the_summary_has_every_number() {
 #[test]
 fn the_summary_has_what_kinds_of_bytes_cost_with_intervals() {
     let sandbox = Sandbox::new();
-    let stories =
-        ["--steps=4", "--set=train.window=128", "--set=eval_windows=24"];
+    let stories = ["--steps=4", "--set=train.window=128", "--set=eval_windows=24"];
     let summary = sandbox.train("run", &stories).json("summary.json");
     let within = |interval: &Value, value: &Value| {
         let [low, middle, high] = [&interval[0], value, &interval[1]].map(|number| number.as_f64().unwrap());

@@ -23,8 +23,7 @@ options! {
         pub heads: usize = 4,
         /// Key and value heads; 0 means as many as query heads.
         pub kv_heads: usize = 0,
-        /// Positions a token sees, itself included; 0 means all. With L layers, what is L (sliding_window - 1) back is the
-        /// furthest that can reach a token.
+        /// Positions a token sees, itself included; 0 means all. L layers see L (sliding_window - 1) back.
         pub sliding_window: usize = 0,
         /// Adds a bias to each projection.
         pub bias: bool = false,
