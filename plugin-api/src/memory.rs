@@ -144,6 +144,17 @@ pub struct Past<'c> {
 }
 
 impl<'c> Past<'c> {
+    /// The last `tokens` of them, if there are more: for masks that let no query see further. A cache stays whole.
+    #[track_caller]
+    pub fn nearest(self, tokens: usize) -> Past<'c> {
+        let known = self.keys.dim(2);
+        if self.place.is_some() || tokens >= known {
+            return self;
+        }
+        let near = |x: Tensor<'c>| x.slice(2, known - tokens, tokens);
+        Past { keys: near(self.keys), values: near(self.values), place: None }
+    }
+
     /// A mask, with the places of queries and keys where the host keeps them.
     pub fn seen(self, mask: impl Into<Attend<'c>>) -> Attend<'c> {
         let attend = mask.into();

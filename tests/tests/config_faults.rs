@@ -26,7 +26,7 @@ fn an_unknown_component_names_the_nearest() {
 fn an_unknown_preset_names_the_nearest() {
     let sandbox = Sandbox::new();
     says(&sandbox.refused(&["--preset=tinny"]), &["there is no preset \"tinny\"", "did you mean tiny?"]);
-    says(&sandbox.refused(&["--preset=zzz"]), &["known: craft-1m, hope-tiny, pilot, tiny"]);
+    says(&sandbox.refused(&["--preset=zzz"]), &["known: craft-1m, hope-tiny, pilot, recall, tiny"]);
 }
 
 #[test]
@@ -37,6 +37,10 @@ fn an_unknown_key_names_the_nearest() {
         &["--set", "\"d_modle\" is no known key", "did you mean d_model?"],
     );
     says(&sandbox.refused(&["--set=train.lrr=1"]), &["\"train.lrr\"", "did you mean train.lr"]);
+    says(
+        &sandbox.refused(&["--set=data.story.peple=3"]),
+        &["\"data.story.peple\"", "did you mean", "people"],
+    );
     says(&sandbox.refused(&["--set=zzz=1"]), &["\"zzz\"", "`host config show` lists all keys"]);
     says(
         &sandbox.refused(&["--set=bias=true"]),
@@ -63,6 +67,7 @@ fn a_value_of_the_wrong_type_or_range_names_key_and_flag() {
         ),
         ("--set=final_lr=2", ["train.final_lr", "2 is above 1, the largest allowed", "--set train.final_lr"]),
         ("--set=schedule=cosin", ["train.schedule", "did you mean cosine?", "--set train.schedule"]),
+        ("--set=people=11", ["data.story.people", "11 is above 10, the largest", "--set data.story.people"]),
         ("--set=d_model=", ["model.transformer.d_model", "\"\" is not a whole number", "--set"]),
         ("--set=model.name=3", ["model.name", "no name in quotes", "--set model.name"]),
         ("--device=gpu", ["device", "\"gpu\" is not one of", "--device"]),

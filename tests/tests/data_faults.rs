@@ -40,3 +40,21 @@ fn text_that_is_not_text() {
     sandbox.write("lines.jsonl", "{\"text\": \"good\"}\nbad\n");
     says(&sandbox.refused(&["--data=lines.jsonl"]), &["lines.jsonl, line 2", "not JSON", "\"text\""]);
 }
+
+#[test]
+fn stories_that_leave_no_room_for_an_answer() {
+    let sandbox = Sandbox::new();
+    says(
+        &sandbox.refused(&["--set=data.story.farthest=300"]),
+        &["data.story.farthest", "300 bytes away", "train.window = 48", "raise the window"],
+    );
+    says(
+        &sandbox.refused(&["--set=data.story.people=5"]),
+        &["data.story.people", "with 5 people", "train.window is 48"],
+    );
+    sandbox.write("dials.toml", "[data.story]\nnearst = 64\n");
+    says(
+        &sandbox.refused(&["--config=dials.toml"]),
+        &["data.story.nearst", "did you mean nearest?", "dials.toml line 2"],
+    );
+}

@@ -9,6 +9,10 @@ use host_tests::replay::{Replay, inputs};
 use serde_json::{Value, json};
 
 fn traced(batch: usize, options: Value) -> Graph {
+    traced_with(batch, options, json!({ "heads": 2 }))
+}
+
+fn traced_with(batch: usize, options: Value, attention: Value) -> Graph {
     let registry = registry();
     let chosen = |kind, name, options: &Value| {
         let component = registry.find(kind, name).unwrap();
@@ -19,7 +23,7 @@ fn traced(batch: usize, options: Value) -> Graph {
         json!({ "d_model": 8, "layers": 2, "d_hidden": 12, "periods": [2, 4], "online_chunk": 2 });
     model.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
     let model = chosen(Kind::Model, "hope", &model);
-    let attention = chosen(Kind::Attention, "full", &json!({ "heads": 2 }));
+    let attention = chosen(Kind::Attention, "full", &attention);
     loss_alone(&registry, &model, &attention, Window { vocab: 8, batch, tokens: 9 }).unwrap().graph
 }
 
@@ -175,5 +179,26 @@ fn factored_writes_are_dense_writes() {
             let rounded = difference(&factored, &dense);
             assert!(rounded <= 1e-5, "{write_grad}, retain {retain}: {rounded:e} on the CPU");
         }
+    }
+}
+
+#[test]
+fn a_window_of_attention_does_not_see_where_chunks_end() {
+    let loss = |chunk: usize, window: usize| {
+        let options = json!({ "writes": false, "online_chunk": chunk, "periods": [chunk] });
+        let graph = traced_with(2, options, json!({ "heads": 2, "sliding_window": window }));
+        let (inputs, _) = inputs(&graph, 11);
+        let outputs = run(&graph, &inputs);
+        outputs.iter().find(|(name, _)| name == "loss").unwrap().1.data[0]
+    };
+    let all = loss(9, 0);
+    // 9 tokens: windows shorter than a chunk, as long, longer, and longer than the sequence.
+    for window in [1, 3, 4, 6, 12] {
+        let whole = loss(9, window);
+        for chunk in [2, 4] {
+            let parts = loss(chunk, window);
+            assert!((parts - whole).abs() < 1e-12, "window {window}, chunks of {chunk}: {parts} for {whole}");
+        }
+        assert_eq!((whole - all).abs() < 1e-12, window >= 9, "window {window}: {whole} beside {all}");
     }
 }

@@ -39,12 +39,35 @@ fn the_summary_has_every_number() {
 }
 
 #[test]
+fn the_summary_has_what_kinds_of_bytes_cost_with_intervals() {
+    let sandbox = Sandbox::new();
+    let stories = ["--steps=4", "--set=train.window=128", "--set=eval_windows=24"];
+    let summary = sandbox.train("run", &stories).json("summary.json");
+    let within = |interval: &Value, value: &Value| {
+        let [low, middle, high] = [&interval[0], value, &interval[1]].map(|number| number.as_f64().unwrap());
+        assert!(low <= middle && middle <= high && low < high, "{low} {middle} {high}");
+    };
+    within(&summary["val_bits_per_byte_interval"], &summary["val_bits_per_byte"]);
+    let tags = summary["tags"].as_array().unwrap(); // a list
+    let names: Vec<&str> = tags.iter().map(|tag| tag["tag"].as_str().unwrap()).collect(); // each has a name
+    assert_eq!(names, ["template", "free", "name tail", "answer"]);
+    tags.iter().for_each(|tag| within(&tag["interval"], &tag["model"]));
+    let answers = summary["answers"].as_array().unwrap(); // a list
+    let count = |index: usize| answers[index]["count"].as_u64().unwrap(); // a number
+    assert_eq!(["all", "who", "where"], [0, 1, 2].map(|index| answers[index]["kind"].as_str().unwrap()));
+    assert_eq!(count(0), count(1) + count(2));
+    assert_eq!((&answers[1]["chance"], &answers[2]["chance"]), (&0.5.into(), &0.125.into()));
+    answers.iter().for_each(|kind| within(&kind["interval"], &kind["accuracy"]));
+}
+
+#[test]
 fn text_of_unknown_entropy_has_no_floor() {
     let sandbox = Sandbox::new();
     sandbox.write("text.txt", "to be, or not to be, that is the question. ".repeat(100));
     let run = sandbox.train("run", &["--steps=3", "--data=text.txt"]);
     let summary = run.json("summary.json");
     assert_eq!(summary.get("floor_bits_per_byte"), Some(&Value::Null));
+    assert_eq!((&summary["tags"], &summary["answers"]), (&Value::Array(vec![]), &Value::Array(vec![])));
     assert!(run.json("run.json")["data_blake3"].as_str().is_some_and(|hash| hash.len() == 64));
 }
 

@@ -32,8 +32,10 @@ impl Progress {
         match event {
             Event::Started(started) => print_lines(&head(started)),
             Event::Step(step) => self.step(step),
-            Event::Evaluated { step, bits_per_byte } => {
-                self.line(&format!("step {step}: validation {bits_per_byte:.3} bits/byte"));
+            Event::Evaluated { step, bits_per_byte, answers } => {
+                let answers = answers.map(|share| format!(", {:.1} % of the answers right", 100.0 * share));
+                let answers = answers.unwrap_or_default();
+                self.line(&format!("step {step}: validation {bits_per_byte:.3} bits/byte{answers}"));
             }
             Event::Saved { step, path } => self.line(&format!("step {step}: saved {}", path.display())),
             Event::Warning(text) => self.line(&format!("warning: {text}")),
@@ -146,8 +148,10 @@ pub fn complete(
     row(
         "validation bits/byte",
         format!(
-            "{:.3} +- {:.3} ({} windows)",
-            summary.val_bits_per_byte, evaluation.error, evaluation.windows
+            "{:.3}, 95 % {} ({} windows)",
+            summary.val_bits_per_byte,
+            range(evaluation.interval),
+            evaluation.windows
         ),
     );
     if let Some(floor) = summary.floor_bits_per_byte {
@@ -165,24 +169,35 @@ pub fn complete(
     if !evaluation.tags.is_empty() {
         lines.push(String::new());
         lines.push(format!(
-            "{:<16}{:>8}{:>10}{:>10}{:>20}",
-            "bits/byte by kind", "share", "model", "floor", "floor, no memory"
+            "{:<16}{:>8}{:>10}{:>16}{:>10}{:>20}",
+            "bits/byte by kind", "share", "model", "95 %", "floor", "floor, no memory"
         ));
         for tag in &evaluation.tags {
             let share = format!("{:.0} %", 100.0 * tag.share);
             lines.push(format!(
-                "  {:<14}{share:>9}{:>10.3}{:>10.3}{:>20.3}",
-                tag.tag, tag.model, tag.floor, tag.memoryless
+                "  {:<14}{share:>9}{:>10.3}{:>16}{:>10.3}{:>20.3}",
+                tag.tag,
+                tag.model,
+                range(tag.interval),
+                tag.floor,
+                tag.memoryless
             ));
         }
     }
-    if let Some(answers) = evaluation.answers {
-        lines.push(format!(
-            "  answers right: {:.1} % of {} (chance {:.1} %)",
-            100.0 * answers.accuracy,
-            answers.count,
-            100.0 * answers.chance
-        ));
+    if !evaluation.answers.is_empty() {
+        lines.push(String::new());
+        lines
+            .push(format!("{:<16}{:>9}{:>10}{:>16}{:>10}", "answers right", "of", "model", "95 %", "chance"));
+        for answers in &evaluation.answers {
+            lines.push(format!(
+                "  {:<14}{:>9}{:>10}{:>16}{:>10}",
+                answers.kind,
+                answers.count,
+                percent(answers.accuracy),
+                answers.interval.map(|bound| format!("{:.1}", 100.0 * bound)).join(" to "),
+                percent(answers.chance)
+            ));
+        }
     }
     if let Some((prompt, text)) = sample {
         lines.push(format!("\nsample (prompt in brackets)\n  [{}]{}", indent(prompt), indent(text)));
@@ -190,6 +205,15 @@ pub fn complete(
     lines.push(format!("\nrun folder  {}", folder.display()));
     lines.push(format!("next        host run --resume {} --steps {}", folder.display(), 2 * summary.steps));
     print_lines(&lines.join("\n"));
+}
+
+/// 0.481 to 0.493
+fn range(interval: [f64; 2]) -> String {
+    interval.map(|bound| format!("{bound:.3}")).join(" to ")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }
 
 fn indent(text: &str) -> String {

@@ -50,6 +50,6 @@ pub enum DataError {
     #[error("tokenizer JSON cannot be used: {reason}; it must be what this program wrote")]
     BadTokenizer { reason: String },
 
-    #[error("story option {option}: {reason}")]
+    #[error("data.story.{option}: {reason}")]
     BadStoryOption { option: &'static str, reason: String },
 }

@@ -19,7 +19,7 @@ mod tokenizer;
 pub use baselines::{Baselines, StoryFloor, baselines, story_floor};
 pub use corpus::TextCorpus;
 pub use dataset::{Batch, Dataset, StoryTargets, Window};
-pub use derivation::{AnswerSpan, Charge, Tag, Told};
+pub use derivation::{AnswerSpan, Charge, Question, Tag, Told};
 pub use error::DataError;
 pub use rng::{Stream, stream_number, threefry};
 pub use story::{StoryCorpus, StoryOptions, StoryWindow};

@@ -1,4 +1,5 @@
-//! Full causal attention: every token attends to itself and all earlier ones (Vaswani et al. 2017, eq. 1).
+//! Full causal attention: every token attends to itself and all earlier ones (Vaswani et al. 2017, eq. 1), or to the
+//! nearest of them only, so that whatever lies further back has to be carried by something else.
 //!
 //! B batch, T tokens, D width, H heads, G key and value heads (grouped-query attention, Ainslie et al. 2023).
 
@@ -15,13 +16,15 @@ options! {
 }
 
 options! {
-    /// softmax(q k' / sqrt(D / H)) v over all earlier positions.
+    /// softmax(q k' / sqrt(D / H)) v over all earlier positions, or the nearest ones.
     pub struct Full {
         /// Query heads; divides the model width.
         #[schemars(range(min = 1))]
         pub heads: usize = 4,
         /// Key and value heads; 0 means as many as query heads.
         pub kv_heads: usize = 0,
+        /// Positions a token sees, itself included; 0 means all. L layers see L (sliding_window - 1) back.
+        pub sliding_window: usize = 0,
         /// Adds a bias to each projection.
         pub bias: bool = false,
         /// Base of the rotary angles, where the model asks for rotary positions.
@@ -38,6 +41,16 @@ impl Full {
     fn groups(&self) -> usize {
         if self.kv_heads == 0 { self.heads } else { self.kv_heads }
     }
+
+    /// Attention of the queries `[B, H, C, D / H]` to what they may see.
+    fn mix<'c>(&self, q: Tensor<'c>, past: Past<'c>) -> Tensor<'c> {
+        let (past, mask) = match self.sliding_window {
+            0 => (past, Mask::Causal),
+            // No query sees further back than the first one does.
+            window => (past.nearest(q.dim(2) + window - 1), Mask::Sliding(window)),
+        };
+        attention_with(q, past.keys, past.values, past.seen(mask))
+    }
 }
 
 impl Attention for Full {
@@ -52,7 +65,7 @@ impl Attention for Full {
         let v = biased("bv", cx.linear("wv", x_btd, d_kv)).split_heads(self.groups());
         // Keys and values of what was read before come first.
         let past = cx.kv_memory(turned(k), v, self.kv_grad == KvGrad::Detach);
-        let mixed = attention_with(turned(q), past.keys, past.values, past.seen(Mask::Causal)).merge_heads();
+        let mixed = self.mix(turned(q), past).merge_heads();
         biased("bo", cx.linear_scaled("wo", mixed, d, self.out_init))
     }
 

@@ -34,9 +34,19 @@ pub struct Charge {
     pub tag: Tag,
 }
 
+/// What a question asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// Who has a thing.
+    Who,
+    /// Where somebody is.
+    Where,
+}
+
 /// The bytes of one complete answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSpan {
+    pub question: Question,
     /// First byte.
     pub start: usize,
     /// One past the last byte.
@@ -149,9 +159,9 @@ impl<'a> Teller<'a> {
         if written == text.len() { Ok(picked) } else { Err(Stop) }
     }
 
-    /// Notes that the bytes since `start` answer a question. Called once the answer is complete.
-    pub fn answered(&mut self, start: usize, chance: f64, distance: usize) {
-        self.answers.push(AnswerSpan { start, end: self.bytes.len(), chance, distance });
+    /// Notes that the bytes since `start` answer `question`. Called once the answer is complete.
+    pub fn answered(&mut self, question: Question, start: usize, chance: f64, distance: usize) {
+        self.answers.push(AnswerSpan { question, start, end: self.bytes.len(), chance, distance });
     }
 
     fn decide(&mut self, options: &[Alternative]) -> Result<usize, Stop> {

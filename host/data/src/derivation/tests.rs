@@ -24,7 +24,7 @@ fn tiny(teller: &mut Teller) -> Result<(), Stop> {
     let start = teller.position();
     let all = evenly(&["ab", "ac", "b"]);
     teller.choose(Tag::Answer, &[Alternative { text: fact, weight: 1.0 }], Some(&all))?;
-    teller.answered(start, 1.0 / 3.0, start);
+    teller.answered(Question::Who, start, 1.0 / 3.0, start);
     let again = teller.choose(Tag::Free, &evenly(&left), None)?;
     left.remove(again);
     teller.fixed(left[0])

@@ -10,7 +10,7 @@
 use super::StoryOptions;
 use super::clock::Clock;
 use super::words::*;
-use crate::derivation::{Alternative, Stop, Tag, Teller, evenly};
+use crate::derivation::{Alternative, Question as Asked, Stop, Tag, Teller, evenly};
 
 const WHO: &str = "Who has the ";
 const WHERE: &str = "Where is ";
@@ -264,7 +264,7 @@ impl Scene<'_> {
         teller.choose(Tag::Answer, &evenly(&[cast[holder]]), Some(&evenly(&cast)))?;
         self.name_tail(teller, holder, Tag::Answer)?;
         let clock = &mut self.objects[asked].clock;
-        teller.answered(start, 1.0 / cast.len() as f64, start - clock.stated);
+        teller.answered(Asked::Who, start, 1.0 / cast.len() as f64, start - clock.stated);
         clock.open = false;
         teller.fixed(" has it. ")
     }
@@ -283,7 +283,7 @@ impl Scene<'_> {
         // Only people whose place was stated are asked about, so there always is one.
         let Some(place) = &mut self.people[asked].place else { return Err(Stop) };
         teller.choose(Tag::Answer, &evenly(&[place.noun]), Some(&evenly(&PLACES)))?;
-        teller.answered(start, 1.0 / PLACES.len() as f64, start - place.clock.stated);
+        teller.answered(Asked::Where, start, 1.0 / PLACES.len() as f64, start - place.clock.stated);
         place.clock.open = false;
         teller.fixed(". ")
     }

@@ -50,6 +50,11 @@ pub struct StoryOptions {
     pub horizon: usize,
 }
 
+/// A sentence that introduces somebody, in bytes, on average: "Nalen has the rope. ".
+const INTRODUCTION: usize = 20;
+/// The shortest question with its answer: "Who has the map? Vala".
+const QUESTION: usize = 21;
+
 impl StoryOptions {
     /// The preset for windows of `window` tokens: answers 64 to 2,000 bytes away from a window of 2,560 on,
     /// 64 to 200 at 256, 32 to 100 at 128.
@@ -65,6 +70,49 @@ impl StoryOptions {
         let nearest = (window / 4).clamp(1, 64);
         let farthest = (window * 25 / 32).clamp(nearest + 1, 2000);
         StoryOptions { people, nearest, farthest, horizon: window / 2 }
+    }
+
+    /// The preset for windows of `window` tokens with some of its dials set by hand; 0 leaves a dial as it is.
+    ///
+    /// Errors: [`DataError::BadStoryOption`] for dials that leave a window without room for any answer.
+    pub fn dialled(
+        window: usize,
+        people: usize,
+        nearest: usize,
+        farthest: usize,
+    ) -> Result<StoryOptions, DataError> {
+        let preset = StoryOptions::for_window(window);
+        let or = |dial: usize, usual: usize| if dial == 0 { usual } else { dial };
+        let options = StoryOptions {
+            people: or(people, preset.people),
+            nearest: or(nearest, preset.nearest),
+            farthest: or(farthest, preset.farthest),
+            ..preset
+        };
+        if options == preset {
+            return Ok(options);
+        }
+        let bad = |option, reason: String| Err(DataError::BadStoryOption { option, reason });
+        if options.farthest > window {
+            let reason = format!(
+                "an answer {} bytes away lies outside train.window = {window}; lower the dial or raise the window",
+                options.farthest
+            );
+            return bad("farthest", reason);
+        }
+        // No question comes before everybody was introduced.
+        let introduced = options.people * INTRODUCTION;
+        let first = introduced.max(INTRODUCTION + options.nearest) + QUESTION;
+        if first > window {
+            let option = if introduced + QUESTION > window { "people" } else { "nearest" };
+            let reason = format!(
+                "with {} people and answers from {} bytes on, the first answer ends {first} bytes into a story, \
+                 but train.window is {window}; lower the dial or raise the window",
+                options.people, options.nearest
+            );
+            return bad(option, reason);
+        }
+        Ok(options)
     }
 }
 

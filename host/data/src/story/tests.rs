@@ -226,3 +226,23 @@ fn dials_that_no_story_can_meet_are_refused() {
         assert_eq!(window.bytes.len(), length + 1);
     }
 }
+
+#[test]
+fn dials_set_by_hand_replace_those_of_the_window_and_must_fit_it() {
+    let preset = StoryOptions::for_window(256);
+    assert_eq!(StoryOptions::dialled(256, 0, 0, 0).unwrap(), preset); // nothing was set
+    let far = StoryOptions::dialled(256, 2, 100, 0).unwrap(); // two introductions and a question fit
+    assert_eq!(far, StoryOptions { people: 2, nearest: 100, ..preset });
+    let corpus = StoryCorpus::new(far).unwrap(); // as above
+    let answers: Vec<_> =
+        (0..50).flat_map(|index| corpus.window(Split::Train, 0, index, 256).answers).collect();
+    assert!(answers.len() > 50 && answers.iter().all(|answer| answer.distance >= 100), "{}", answers.len());
+    for (people, nearest, farthest, option) in
+        [(0, 0, 257, "farthest"), (0, 230, 250, "nearest"), (10, 220, 256, "nearest")]
+    {
+        let error = StoryOptions::dialled(256, people, nearest, farthest).unwrap_err().to_string();
+        assert!(error.contains(option) && error.contains("train.window"), "{error}");
+    }
+    let error = StoryOptions::dialled(128, 10, 0, 0).unwrap_err().to_string();
+    assert!(error.contains("data.story.people") && error.contains("train.window is 128"), "{error}");
+}

@@ -13,8 +13,19 @@ pub fn keys(schema: &Value) -> Vec<&str> {
     properties.map(|map| map.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
+/// Keys of the table that a key of an object schema holds; none if it holds no table.
+pub fn table_keys<'s>(schema: &'s Value, key: &str) -> Vec<&'s str> {
+    let field = schema.get("properties").and_then(|properties| properties.get(key));
+    field.map(|field| keys(deref(field, schema))).unwrap_or_default()
+}
+
 /// Every misfit of an object under `path` against its schema. Unknown keys name the nearest known ones.
 pub fn object(value: &Value, schema: &Value, path: &str, misfits: &mut Vec<Misfit>) {
+    table(value, schema, schema, path, misfits);
+}
+
+/// The same for a table inside; `root` holds the definitions that `$ref`s name.
+fn table(value: &Value, schema: &Value, root: &Value, path: &str, misfits: &mut Vec<Misfit>) {
     let Some(map) = value.as_object() else {
         misfits.push((path.into(), format!("{value} is not a table")));
         return;
@@ -23,8 +34,11 @@ pub fn object(value: &Value, schema: &Value, path: &str, misfits: &mut Vec<Misfi
         let path = join(path, key);
         match schema.get("properties").and_then(|properties| properties.get(key)) {
             None => misfits.push((path, format!("is no known key{}", suggest(key, keys(schema))))),
+            Some(field) if !keys(deref(field, root)).is_empty() => {
+                table(value, deref(field, root), root, &path, misfits);
+            }
             Some(field) => {
-                if let Err(reason) = fits(value, field, schema) {
+                if let Err(reason) = fits(value, field, root) {
                     misfits.push((path, reason));
                 }
             }

@@ -13,7 +13,9 @@ use serde_json::{Map, Value};
 pub use check::describe;
 pub use fallback::Fallback;
 pub use layers::presets;
-pub use settings::{Choice, Data, DeviceName, Sample, ScheduleKind, Settings, TokenizerName, Train, WriteOn};
+pub use settings::{
+    Choice, Data, DeviceName, Sample, ScheduleKind, Settings, Story, TokenizerName, Train, WriteOn,
+};
 
 use crate::Error;
 use crate::plugins::{Component, Kind, Registry};
@@ -227,10 +229,19 @@ fn known_keys(opened: &[Opened]) -> Vec<String> {
                 }
             }
             false if inner.is_empty() => known.push(key.into()),
-            false => known.extend(inner.iter().map(|inner| format!("{key}.{inner}"))),
+            false => known.extend(inner.iter().flat_map(|inner| nested(&section, key, inner))),
         }
     }
     known
+}
+
+/// Paths below a key of a section: its own, or those of the table it holds.
+fn nested(section: &Value, key: &str, inner: &str) -> Vec<String> {
+    let path = format!("{key}.{inner}");
+    match check::table_keys(section, inner)[..] {
+        [] => vec![path],
+        ref keys => keys.iter().map(|leaf| format!("{path}.{leaf}")).collect(),
+    }
 }
 
 fn check_sections(merged: &Value, registry: &Registry, opened: &[Opened], misfits: &mut Vec<check::Misfit>) {

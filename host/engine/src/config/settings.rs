@@ -115,6 +115,20 @@ pub struct Data {
     /// Text file, folder or JSONL; empty means the embedded story corpus.
     pub path: PathBuf,
     pub tokenizer: TokenizerName,
+    pub story: Story,
+}
+
+/// Dials of the embedded story corpus; 0 leaves one to `train.window`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Story {
+    /// People in a story, 2 to 10: the candidates of a "who" question.
+    #[schemars(range(max = 10))]
+    pub people: usize,
+    /// Least distance of an answer from the sentence that states the fact, in bytes.
+    pub nearest: usize,
+    /// Greatest such distance.
+    pub farthest: usize,
 }
 
 /// From what memories learn in generation.
@@ -154,7 +168,7 @@ impl Default for Settings {
             attention: Choice::named("full"),
             optimizer: Choice::named("adamw"),
             train: Train::default(),
-            data: Data { path: PathBuf::new(), tokenizer: TokenizerName::Byte },
+            data: Data { path: PathBuf::new(), tokenizer: TokenizerName::Byte, story: Story::default() },
             sample: Sample {
                 tokens: 300,
                 temperature: 0.8,

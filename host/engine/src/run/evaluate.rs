@@ -1,7 +1,9 @@
 //! Validation: bits per byte, and on stories what each kind of byte costs beside its floor.
 
-use data::{Tag, Window};
+use data::{Question, Tag, Window};
+use serde::Serialize;
 
+use super::interval::{ratio, wilson};
 use crate::Error;
 use crate::machine::{Feed, Machine};
 use crate::trace::{STEP_INDEX, Shape};
@@ -9,23 +11,30 @@ use crate::trace::{STEP_INDEX, Shape};
 use super::text::{Place, windows_at};
 
 /// Bits per byte of one kind of byte.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct TagBits {
     pub tag: &'static str,
     /// Share of all bytes.
     pub share: f64,
     pub model: f64,
+    /// 95 % interval of `model` over windows.
+    pub interval: [f64; 2],
     /// The grammar's own price: no model does better, up to chance.
     pub floor: f64,
     /// The price for a reader who remembers neither names nor facts.
     pub memoryless: f64,
 }
 
-/// Questions of the stories: an answer counts if every byte of it has the highest logit.
-#[derive(Clone, Copy, Debug)]
+/// Questions of the stories, of one kind or all: an answer counts if every byte of it has the highest logit.
+#[derive(Clone, Debug, Serialize)]
 pub struct Answers {
+    pub kind: &'static str,
     pub count: usize,
+    pub right: usize,
     pub accuracy: f64,
+    /// 95 % interval of `accuracy` (Wilson), as if answers did not depend on each other.
+    pub interval: [f64; 2],
+    /// Accuracy of guessing evenly among the candidates.
     pub chance: f64,
 }
 
@@ -34,12 +43,13 @@ pub struct Evaluation {
     /// Mean over tokens, nats.
     pub loss: f64,
     pub bits_per_byte: f64,
-    /// Standard error of `bits_per_byte` over windows.
-    pub error: f64,
+    /// 95 % interval of `bits_per_byte` over windows.
+    pub interval: [f64; 2],
     pub windows: usize,
     /// Stories only.
     pub tags: Vec<TagBits>,
-    pub answers: Option<Answers>,
+    /// All answers first, then those to each kind of question that came.
+    pub answers: Vec<Answers>,
 }
 
 /// Evaluates `texts`, `shape.batch` at a time; a last short batch is filled up with its last text, not counted.
@@ -81,24 +91,33 @@ pub fn evaluate(
             sums.add(text, losses, correct);
         }
     }
-    Ok(sums.finish(texts.len()))
+    Ok(sums.finish())
 }
 
 const TAGS: [(Tag, &str); 4] =
     [(Tag::Template, "template"), (Tag::Free, "free"), (Tag::NameTail, "name tail"), (Tag::Answer, "answer")];
 
+const KINDS: [(&str, Option<Question>); 3] =
+    [("all", None), ("who", Some(Question::Who)), ("where", Some(Question::Where))];
+
+/// What the bytes of one kind cost in all windows.
+#[derive(Default)]
+struct Cost {
+    /// (bits, bytes) of each window.
+    model: Vec<(f64, f64)>,
+    floor: f64,
+    memoryless: f64,
+}
+
 #[derive(Default)]
 struct Sums {
     nats: f64,
     tokens: usize,
-    bytes: usize,
-    /// Bits per byte of each window.
-    per_window: Vec<f64>,
-    /// By tag: bytes, model bits, floor bits, memoryless bits.
-    tags: [(usize, f64, f64, f64); 4],
-    answers: usize,
-    right: usize,
-    chance: f64,
+    /// (bits, bytes) of each window.
+    all: Vec<(f64, f64)>,
+    tags: [Cost; TAGS.len()],
+    /// Of each answer: what was asked, the chance of a guess, whether it was right.
+    answers: Vec<(Question, f64, bool)>,
 }
 
 impl Sums {
@@ -106,46 +125,55 @@ impl Sums {
         let nats: f64 = losses.iter().map(|loss| f64::from(*loss)).sum();
         self.nats += nats;
         self.tokens += losses.len();
-        self.bytes += window.bytes;
-        self.per_window.push(nats / std::f64::consts::LN_2 / window.bytes.max(1) as f64);
+        self.all.push((nats / std::f64::consts::LN_2, window.bytes as f64));
         let Some(story) = &window.story else { return };
-        for (charge, loss) in story.charges.iter().zip(losses) {
-            let index = TAGS.iter().position(|(tag, _)| *tag == charge.tag).unwrap_or(0);
-            let (bytes, model, floor, memoryless) = &mut self.tags[index];
-            *bytes += 1;
-            *model += f64::from(*loss) / std::f64::consts::LN_2;
-            *floor += charge.floor_bits;
-            *memoryless += charge.memoryless_bits;
+        for (cost, (tag, _)) in self.tags.iter_mut().zip(TAGS) {
+            let (mut bits, mut bytes) = (0.0, 0.0);
+            for (charge, loss) in story.charges.iter().zip(losses).filter(|(charge, _)| charge.tag == tag) {
+                bits += f64::from(*loss) / std::f64::consts::LN_2;
+                bytes += 1.0;
+                cost.floor += charge.floor_bits;
+                cost.memoryless += charge.memoryless_bits;
+            }
+            cost.model.push((bits, bytes));
         }
         for answer in &story.answers {
-            self.answers += 1;
-            self.chance += answer.chance;
-            self.right += usize::from(correct[answer.start..answer.end].iter().all(|hit| *hit == 1.0));
+            let right = correct[answer.start..answer.end].iter().all(|hit| *hit == 1.0);
+            self.answers.push((answer.question, answer.chance, right));
         }
     }
 
-    fn finish(self, windows: usize) -> Evaluation {
-        let mean = self.per_window.iter().sum::<f64>() / windows as f64;
-        let spread: f64 = self.per_window.iter().map(|bits| (bits - mean).powi(2)).sum();
-        let error = (spread / (windows.max(2) - 1) as f64 / windows as f64).sqrt();
-        let tagged: usize = self.tags.iter().map(|tag| tag.0).sum();
-        let tags = TAGS.iter().zip(self.tags).filter(|(_, sums)| sums.0 > 0).map(|((_, tag), sums)| {
-            let bytes = sums.0 as f64;
-            let share = bytes / tagged as f64;
-            TagBits { tag, share, model: sums.1 / bytes, floor: sums.2 / bytes, memoryless: sums.3 / bytes }
+    fn finish(self) -> Evaluation {
+        let (bits_per_byte, interval) = ratio(&self.all).unwrap_or((f64::NAN, [f64::NAN; 2]));
+        let bytes = |model: &[(f64, f64)]| model.iter().map(|(_, bytes)| bytes).sum::<f64>();
+        let tagged: f64 = self.tags.iter().map(|cost| bytes(&cost.model)).sum();
+        let tags = TAGS.iter().zip(&self.tags).filter_map(|((_, tag), cost)| {
+            let (model, interval) = ratio(&cost.model)?;
+            let bytes = bytes(&cost.model);
+            let (share, floor, memoryless) = (bytes / tagged, cost.floor / bytes, cost.memoryless / bytes);
+            Some(TagBits { tag, share, model, interval, floor, memoryless })
         });
-        let answers = (self.answers > 0).then(|| Answers {
-            count: self.answers,
-            accuracy: self.right as f64 / self.answers as f64,
-            chance: self.chance / self.answers as f64,
+        let answers = KINDS.iter().filter_map(|(kind, asked)| {
+            let of_kind =
+                || self.answers.iter().filter(|(kind, ..)| asked.is_none_or(|asked| asked == *kind));
+            let (count, right) = (of_kind().count(), of_kind().filter(|(.., right)| *right).count());
+            let mean = |sum: f64| sum / count as f64;
+            (count > 0).then(|| Answers {
+                kind,
+                count,
+                right,
+                accuracy: mean(right as f64),
+                interval: wilson(right, count),
+                chance: mean(of_kind().map(|(_, chance, _)| chance).sum()),
+            })
         });
         Evaluation {
             loss: self.nats / self.tokens as f64,
-            bits_per_byte: self.nats / std::f64::consts::LN_2 / self.bytes as f64,
-            error,
-            windows,
+            bits_per_byte,
+            interval,
+            windows: self.all.len(),
             tags: tags.collect(),
-            answers,
+            answers: answers.collect(),
         }
     }
 }

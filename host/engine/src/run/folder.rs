@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::evaluate::{Answers, TagBits};
 use super::groups::Group;
 use crate::Error;
 use crate::config::Resolved;
@@ -17,6 +18,8 @@ use crate::files::{self, write_whole};
 pub struct Summary {
     pub val_loss: f64,
     pub val_bits_per_byte: f64,
+    /// 95 % interval over validation windows.
+    pub val_bits_per_byte_interval: [f64; 2],
     /// Null for files, whose entropy nobody knows.
     pub floor_bits_per_byte: Option<f64>,
     pub init_loss: Option<f64>,
@@ -35,6 +38,10 @@ pub struct Summary {
     pub bigram_bits_per_byte: f64,
     /// Calls into plugin code between the second step and the last.
     pub plugin_calls_while_training: u64,
+    /// Bits per byte of each kind of byte; empty for files.
+    pub tags: Vec<TagBits>,
+    /// All answers first, then those to each kind of question; empty for files.
+    pub answers: Vec<Answers>,
 }
 
 /// A new run wants a new folder: nobody's results are written over.

@@ -6,6 +6,7 @@ mod feed;
 mod folder;
 mod groups;
 mod initial;
+mod interval;
 mod nonfinite;
 mod prepare;
 mod sample;
@@ -15,7 +16,7 @@ mod train;
 
 use std::path::PathBuf;
 
-pub use evaluate::{Evaluation, TagBits};
+pub use evaluate::{Answers, Evaluation, TagBits};
 pub(crate) use feed::Inputs;
 pub(crate) use folder::last_step;
 pub use folder::{Summary, refuse_existing};
@@ -35,6 +36,8 @@ pub enum Event {
     Evaluated {
         step: u64,
         bits_per_byte: f64,
+        /// Share of all answers that were right; stories only.
+        answers: Option<f64>,
     },
     Saved {
         step: u64,

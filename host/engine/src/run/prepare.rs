@@ -138,8 +138,14 @@ fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>,
 fn open_data(settings: &Settings) -> Result<Dataset, Error> {
     let data = &settings.data;
     if data.path.as_os_str().is_empty() {
-        let corpus =
-            StoryCorpus::new(StoryOptions::for_window(settings.train.window * settings.train.stream))?;
+        let dials = &data.story;
+        let options = StoryOptions::dialled(
+            settings.train.window * settings.train.stream,
+            dials.people,
+            dials.nearest,
+            dials.farthest,
+        );
+        let corpus = StoryCorpus::new(options?)?;
         let tokenizer = match data.tokenizer {
             TokenizerName::Byte => Tokenizer::Byte,
             TokenizerName::Char => StoryCorpus::char_tokenizer(),

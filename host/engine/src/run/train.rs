@@ -171,7 +171,8 @@ impl Run<'_, '_> {
             let due = |every: u64| every > 0 && step.is_multiple_of(every) && step < train.steps;
             if due(train.eval_every) {
                 let evaluation = self.evaluate()?;
-                tell(Event::Evaluated { step, bits_per_byte: evaluation.bits_per_byte });
+                let answers = evaluation.answers.first().map(|all| all.accuracy);
+                tell(Event::Evaluated { step, bits_per_byte: evaluation.bits_per_byte, answers });
             }
             if due(train.save_every) {
                 self.save(tell)?;
@@ -281,6 +282,7 @@ impl Run<'_, '_> {
         let summary = Summary {
             val_loss: evaluation.loss,
             val_bits_per_byte: evaluation.bits_per_byte,
+            val_bits_per_byte_interval: evaluation.interval,
             floor_bits_per_byte: story_floor(&self.validation).map(|floor| floor.floor),
             init_loss: self.progress.init_loss,
             steps: self.progress.step,
@@ -296,6 +298,8 @@ impl Run<'_, '_> {
             unigram_bits_per_byte: unigram,
             bigram_bits_per_byte: bigram,
             plugin_calls_while_training: calls,
+            tags: evaluation.tags.clone(),
+            answers: evaluation.answers.clone(),
         };
         self.folder.summary(&summary)?;
         if let Some((prompt, text)) = &sample {
