@@ -125,7 +125,8 @@ const HOPE: [&str; 6] = [
 
 #[test]
 fn a_session_gives_the_losses_of_evaluation() {
-    for (model, settings) in [("hope", &HOPE[..]), ("transformer", &HOPE[4..])] {
+    let near = [&HOPE[..], &["attention.sliding_window=6"]].concat();
+    for (model, settings) in [("hope", &HOPE[..]), ("transformer", &HOPE[4..]), ("hope", &near)] {
         let small = small(model, settings);
         let texts = [text(1), text(2), text(3)];
         let mut session = small.session(texts.len(), TOKENS);
