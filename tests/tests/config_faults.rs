@@ -26,7 +26,10 @@ fn an_unknown_component_names_the_nearest() {
 fn an_unknown_preset_names_the_nearest() {
     let sandbox = Sandbox::new();
     says(&sandbox.refused(&["--preset=tinny"]), &["there is no preset \"tinny\"", "did you mean tiny?"]);
-    says(&sandbox.refused(&["--preset=zzz"]), &["known: craft-1m, hope-tiny, pilot, recall, reference/pilot-smoke, tiny"]);
+    says(
+        &sandbox.refused(&["--preset=zzz"]),
+        &["known: craft-1m, hope-tiny, pilot, recall, reference/pilot-smoke, tiny"],
+    );
 }
 
 #[test]
