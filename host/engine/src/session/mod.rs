@@ -129,8 +129,10 @@ impl Session {
 
     /// Rows as they were before they read anything.
     pub fn reset(&mut self, wanted: &[bool]) -> Result<(), Error> {
-        let rows: Vec<i32> = wanted.iter().map(|wanted| i32::from(*wanted)).collect();
-        self.run("reset", |name| (name == ROWS).then_some(Feed::I32(&rows)))?;
+        if !self.memories.is_empty() {
+            let rows: Vec<i32> = wanted.iter().map(|wanted| i32::from(*wanted)).collect();
+            self.run("reset", |name| (name == ROWS).then_some(Feed::I32(&rows)))?;
+        }
         for (row, _) in self.rows.iter_mut().zip(wanted).filter(|(_, wanted)| **wanted) {
             *row = Row::default();
         }
@@ -165,6 +167,7 @@ impl Session {
             let unread: Vec<Vec<i32>> = self.rows.iter().map(|row| row.unread(end(row))).collect();
             let (plan, width) = match unread.iter().map(Vec::len).max() {
                 None | Some(0) => return Ok(logits),
+                _ if self.machine.plan("window").is_some() => return self.reread(),
                 Some(1) => ("step", 1),
                 Some(_) => ("read", self.shape.width),
             };
@@ -191,6 +194,28 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Logits of a model that reads contexts whole, each time anew.
+    fn reread(&mut self) -> Result<Vec<Option<Vec<f32>>>, Error> {
+        let mut tokens = Vec::new();
+        let mut position = Vec::new();
+        for row in &self.rows {
+            position.push(row.length().saturating_sub(1) as i32);
+            tokens.extend(filled(row.tokens(), self.shape.capacity, 0));
+        }
+        let outputs = self.run("window", |name| match name {
+            "tokens" => Some(Feed::I32(&tokens)),
+            POSITION => Some(Feed::I32(&position)),
+            _ => None,
+        })?;
+        let values = output(&outputs, "logits")?.chunks(self.shape.vocab);
+        let each = self.rows.iter_mut().zip(values).map(|(row, values)| {
+            let unread = row.length() - row.cached();
+            row.read(unread);
+            (unread > 0).then(|| values.to_vec())
+        });
+        Ok(each.collect())
     }
 
     /// Learns from the chunks that are full and whose next token is known.

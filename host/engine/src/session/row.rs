@@ -26,6 +26,11 @@ impl Row {
         self.tokens.extend(tokens.iter().map(|token| (*token, learn)));
     }
 
+    /// The context.
+    pub fn tokens(&self) -> Vec<i32> {
+        self.tokens.iter().map(|(token, _)| *token).collect()
+    }
+
     /// Tokens of the context.
     pub fn length(&self) -> usize {
         self.tokens.len()

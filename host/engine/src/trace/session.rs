@@ -31,7 +31,8 @@ pub struct SessionShape {
 /// The graphs of a session.
 pub struct SessionPrograms {
     /// `read` and `step` (logits`[R, V]` of one position of each row) and `reset`; where memories learn from their losses,
-    /// `learn` (a chunk) and `flush` too.
+    /// `learn` (a chunk) and `flush` too. Of a model that cannot read on (it wants a whole window, or attends inside a
+    /// Scan) only `window`, which gives the logits of one position of contexts`[R, capacity]`.
     pub list: Vec<Program>,
     /// Tokens of a chunk that `learn` takes; None where nothing learns from losses.
     pub chunk: Option<usize>,
@@ -49,15 +50,15 @@ impl SessionPrograms {
     ) -> Result<SessionPrograms, Error> {
         let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
         let maker = Maker { context: &context, model: Model::new(&resolved.model)?, banks, shape };
-        let mut list = vec![maker.reads("read", shape.width)?, maker.reads("step", 1)?];
-        let chunk = maker.chunk()?;
-        if let Some(tokens) = chunk {
-            list.push(maker.learns(tokens)?);
-            list.push(maker.flushes()?);
+        match maker.reading_on() {
+            Err(error @ Error::Trace { .. }) => {
+                tracing::info!("model {} reads windows whole: {error}", maker.model.name());
+                let tracer = Tracer::new(&context, Some(banks), false);
+                let list = vec![maker.reads("window", tracer, shape.capacity)?];
+                Ok(SessionPrograms { list, chunk: None })
+            }
+            other => other,
         }
-        let reset = maker.resets(&list);
-        list.push(reset);
-        Ok(SessionPrograms { list, chunk })
     }
 }
 
@@ -69,6 +70,20 @@ struct Maker<'t> {
 }
 
 impl Maker<'_> {
+    /// The plans of a model that reads on from where it is.
+    fn reading_on(&self) -> Result<SessionPrograms, Error> {
+        let mut list =
+            vec![self.reads("read", self.tracer(), self.shape.width)?, self.reads("step", self.tracer(), 1)?];
+        let chunk = self.chunk()?;
+        if let Some(tokens) = chunk {
+            list.push(self.learns(tokens)?);
+            list.push(self.flushes()?);
+        }
+        let reset = self.resets(&list);
+        list.push(reset);
+        Ok(SessionPrograms { list, chunk })
+    }
+
     fn tracer(&self) -> Tracer<'_> {
         let SessionShape { rows, capacity, .. } = self.shape;
         Tracer::lasting(self.context, Some(self.banks), false, Lasting::Session { rows, capacity })
@@ -91,8 +106,7 @@ impl Maker<'_> {
     }
 
     /// Reads tokens, `[R, tokens]`; logits of the position of each row that is asked for.
-    fn reads(&self, name: &'static str, tokens: usize) -> Result<Program, Error> {
-        let tracer = self.tracer();
+    fn reads(&self, name: &'static str, tracer: Tracer<'_>, tokens: usize) -> Result<Program, Error> {
         let SessionShape { rows, vocab, .. } = self.shape;
         let text = tracer.graph(|graph| graph.input("tokens", Ty::new(DType::I32, &[rows, tokens])));
         let position = tracer.graph(|graph| graph.input(POSITION, Ty::new(DType::I32, &[rows])));
