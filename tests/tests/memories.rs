@@ -136,3 +136,23 @@ fn metrics_count_writes_and_what_waits() {
         figures(line, 1, f64::from(u8::from(ends)), if ends { 0.0 } else { 16.0 });
     }
 }
+
+#[test]
+fn steps_of_writes_are_trained() {
+    let sandbox = Sandbox::new();
+    let learning =
+        ["--plugin=hope", "--set=online_chunk=8", "--set=periods=[8, 16]", "--set=memory_lr=[0.05, 0.2]"];
+    let steps = ["--set=learn_memory_lr=true", "--set=save_every=1", "--set=warmup=0", "--steps=3"];
+    let run = sandbox.train("run", &[&learning[..], &steps].concat());
+    let [first, second] = [1, 2].map(|step| state(&run, step));
+    for (level, rate) in [(0, 0.05_f64), (1, 0.2)] {
+        for block in 0..2 {
+            let name = format!("layers.{block}.cms.{level}.log_rate");
+            let [first, second] = [&first, &second].map(|state| {
+                f64::from(f32::from_le_bytes(state[&name][..4].try_into().expect("one number of four bytes")))
+            });
+            assert!((first - rate.ln()).abs() < 0.1, "{name} starts near ln {rate}: {first}");
+            assert!(first != second && (first - second).abs() < 0.1, "{name}: {first}, then {second}");
+        }
+    }
+}
