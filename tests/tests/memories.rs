@@ -58,6 +58,21 @@ fn a_step_that_overflows_leaves_memories_and_parameters_as_they_were() {
 }
 
 #[test]
+fn a_text_whose_first_window_overflows_does_not_go_on_with_the_text_before() {
+    let sandbox = Sandbox::new();
+    run(&sandbox, "run", &["--steps=6", "--set=fails_at=5"]).succeeded();
+    let run = Run::at(sandbox.path("run"));
+    assert_eq!(skipped(&run), [5]);
+    let [before, at] = [4, 5].map(|step| state(&run, step));
+    for (name, bytes) in &at {
+        match name.starts_with("memory.train.") {
+            true => assert!(bytes.iter().all(|byte| *byte == 0), "{name} is not empty"),
+            false => assert!(bytes == &before[name], "a step that was not applied has changed {name}"),
+        }
+    }
+}
+
+#[test]
 fn a_memory_that_overflows_lasts_no_longer_than_its_text() {
     let sandbox = Sandbox::new();
     // What the first window of a text writes at its end is finite, and so large that nothing can be read with it.

@@ -75,16 +75,17 @@ impl Carry {
             return graph.fail(None, message, "use another name or scope");
         }
         self.kept.entry(path.to_string()).or_insert((state, None));
-        match self.lasting {
-            Lasting::Stream { .. } => graph.outside_regions(|graph| {
-                let fresh = graph.input(STREAM_FRESH, Ty::new(DType::I32, &[rows]));
-                by_row(graph, fresh, state, |b, fresh| {
-                    let value = b.var(state);
-                    fresh.select(value.constant(0.0), value).id
-                })
-            }),
-            _ => state,
-        }
+        graph.outside_regions(|graph| self.begun(graph, state))
+    }
+
+    /// A State as the trace finds it: zeros where a row starts a new text.
+    fn begun(&self, graph: &mut Graph, state: NodeId) -> NodeId {
+        let Lasting::Stream { rows, .. } = self.lasting else { return state };
+        let fresh = graph.input(STREAM_FRESH, Ty::new(DType::I32, &[rows]));
+        by_row(graph, fresh, state, |b, fresh| {
+            let value = b.var(state);
+            fresh.select(value.constant(0.0), value).id
+        })
     }
 
     /// Keeps a value for later traces; the last call for a path counts.
@@ -131,7 +132,7 @@ impl Carry {
     }
 
     /// Writes what is kept: all of it where `finite` (bool[]) holds, in a session the rows it is for whose new value is
-    /// finite. A row that starts a new text and keeps nothing new keeps zeros.
+    /// finite. Where it does not hold, a row that starts a new text keeps zeros and not what the text before has left.
     pub(super) fn write(&self, graph: &mut Graph, finite: Option<NodeId>) {
         for (state, value) in self.kept.values() {
             let Some(value) = *value else { continue };
@@ -146,10 +147,13 @@ impl Carry {
                         wanted.binary(Op::And, sound).select(new, old).id
                     })
                 }
-                (_, Some(finite)) => Builder::with(graph, |b| {
-                    let (old, new) = (b.var(*state), b.var(value));
-                    b.var(finite).like(old).select(new, old).id
-                }),
+                (_, Some(finite)) => {
+                    let old = self.begun(graph, *state);
+                    Builder::with(graph, |b| {
+                        let (old, new) = (b.var(old), b.var(value));
+                        b.var(finite).like(old).select(new, old).id
+                    })
+                }
                 (_, None) => value,
             };
             graph.write(*state, guarded);
