@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use engine::plugins::Registry;
+
 use crate::{Outcome, Sandbox, host, root};
 
 /// Where cargo leaves the fixtures' libraries. In one call with what `cargo xtask build` builds, so that cargo takes
@@ -12,8 +14,16 @@ fn built() -> PathBuf {
     static BUILT: OnceLock<()> = OnceLock::new();
     let release = host().parent().expect("the host lies in a folder").to_path_buf();
     BUILT.get_or_init(|| {
-        let packages =
-            ["host", "model-transformer", "attention-full", "optim-adamw", "optim-muon", "faulty", "learner"];
+        let packages = [
+            "host",
+            "model-transformer",
+            "attention-full",
+            "optim-adamw",
+            "optim-muon",
+            "alone",
+            "faulty",
+            "learner",
+        ];
         let target = release.parent().expect("release lies in the target folder");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
@@ -29,9 +39,19 @@ fn built() -> PathBuf {
 impl Sandbox {
     /// The host with the fixture `name` (`faulty`) among its plugins.
     pub fn host_with(&self, name: &str, words: &[&str]) -> Outcome {
-        let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        self.write(&format!("plugins/{file}"), std::fs::read(built().join(&file)).expect("cargo built it"));
+        self.lay(name);
         let output = self.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
         Outcome::of(words, output.expect("the host starts"))
+    }
+    /// The plugins of the host, with the fixture `name` among them, for tests that trace without a run.
+    pub fn registry_with(&self, name: &str) -> Registry {
+        Registry::of(vec![host().with_file_name("plugins"), self.lay(name)])
+    }
+
+    /// Puts a fixture into the folder `plugins`.
+    fn lay(&self, name: &str) -> PathBuf {
+        let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        self.write(&format!("plugins/{file}"), std::fs::read(built().join(&file)).expect("cargo built it"));
+        self.path("plugins")
     }
 }

@@ -10,5 +10,6 @@ pub mod golden;
 pub mod programs;
 pub mod replay;
 mod sandbox;
+pub mod windows;
 
 pub use sandbox::{Outcome, Run, SMALL, Sandbox, host, root, says};

@@ -6,6 +6,7 @@ use engine::trace::{Window, loss_alone};
 use graph::Graph;
 use graph::interp::{self, Tensor};
 use host_tests::replay::{Replay, inputs};
+use host_tests::{Sandbox, says};
 use serde_json::{Value, json};
 
 fn traced(batch: usize, options: Value) -> Graph {
@@ -161,7 +162,7 @@ fn difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> f64 {
 #[test]
 fn factored_writes_are_dense_writes() {
     for write_grad in ["none", "chunk", "full"] {
-        for retain in [1.0, 0.9] {
+        for retain in [1.0, 0.9, 0.0] {
             let of = |form: &str| {
                 let options =
                     json!({ "write_grad": write_grad, "form": form, "retain": retain, "memory_lr": 0.3 });
@@ -201,4 +202,126 @@ fn a_window_of_attention_does_not_see_where_chunks_end() {
         }
         assert_eq!((whole - all).abs() < 1e-12, window >= 9, "window {window}: {whole} beside {all}");
     }
+}
+
+/// What a memory holds after a sequence beyond what it starts from, for the batch.
+fn moved(mut options: Value, path: &str) -> Vec<f64> {
+    options["form"] = json!("dense");
+    let graph = traced(2, options);
+    let (given, _) = inputs(&graph, 13);
+    let start = graph.inputs.iter().position(|decl| decl.name == path).unwrap();
+    let outputs = run(&graph, &given);
+    let (_, end) = outputs.iter().find(|(name, _)| *name == format!("memory.{path}")).unwrap();
+    end.data.iter().zip(given[start].data.iter().cycle()).map(|(end, start)| end - start).collect()
+}
+
+fn near(a: &[f64], b: &[f64]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12)
+}
+
+#[test]
+fn a_block_teaches_all_its_levels_the_same() {
+    let biases =
+        |options: Value| [0, 1].map(|level| moved(options.clone(), &format!("layers.0.cms.{level}.b2")));
+    // Levels of one pace, which what they are taught alone can tell apart.
+    let same_pace = |teach: &str| biases(json!({ "periods": [4, 4], "teach": teach, "memory_lr": 0.3 }));
+    let [fast, slow] = same_pace("block");
+    assert!(near(&fast, &slow) && fast.iter().any(|x| x.abs() > 1e-3));
+    let [fast, slow] = same_pace("task");
+    assert!(!near(&fast, &slow), "each level has a signal of its own");
+    // The last level gives the output of its block: descent on a distance is twice its own signal.
+    let alone = |teach: &str, scale: f64| {
+        moved(json!({ "periods": [4], "teach": teach, "teach_scale": scale }), "layers.1.cms.0.w2")
+    };
+    assert!(near(&alone("block", 1.0), &alone("task", 2.0)));
+    assert!(!near(&alone("block", 1.0), &alone("task", 1.0)));
+}
+
+#[test]
+fn each_level_has_a_step_of_its_own() {
+    let fast = |rates: Value| moved(json!({ "periods": [2, 4], "memory_lr": rates }), "layers.0.cms.0.w1");
+    let slow = |rates: Value| moved(json!({ "periods": [2, 4], "memory_lr": rates }), "layers.1.cms.1.w1");
+    assert!(near(&fast(json!(0.3)), &fast(json!([0.3, 0.3]))));
+    assert!(near(&slow(json!(0.3)), &slow(json!([0.3, 0.3]))));
+    assert!(!near(&slow(json!(0.3)), &slow(json!([0.3, 0.1]))));
+    assert!(slow(json!([0.3, 0.0])).iter().all(|x| *x == 0.0), "a step of 0 writes nothing");
+    assert!(fast(json!([0.3, 0.0])).iter().any(|x| *x != 0.0));
+}
+
+#[test]
+fn a_learned_step_has_the_derivative_of_its_logarithm() {
+    let learned = json!({ "periods": [2, 4], "memory_lr": [0.3, 0.1], "learn_memory_lr": true });
+    let graph = traced(2, learned);
+    for (path, rate) in [("layers.0.cms.0.log_rate", 0.3_f64), ("layers.1.cms.1.log_rate", 0.1)] {
+        let (mut given, _) = inputs(&graph, 13);
+        for (decl, tensor) in graph.inputs.iter().zip(&mut given) {
+            if decl.name.ends_with(".log_rate") {
+                tensor.data.fill(if decl.name.contains("cms.0") { 0.3_f64.ln() } else { 0.1_f64.ln() });
+            }
+        }
+        // The derivative of the loss by a logarithm, against a difference.
+        let at = graph.inputs.iter().position(|decl| decl.name == path).unwrap();
+        let of = |results: &[(String, Tensor)], wanted: &str| {
+            results.iter().find(|(name, _)| name == wanted).unwrap().1.data[0]
+        };
+        let told = of(&run(&graph, &given), &format!("gradient.{path}"));
+        let mut loss = |by: f64| {
+            given[at].data.fill(rate.ln() + by);
+            of(&run(&graph, &given), "loss")
+        };
+        let measured = (loss(1e-4) - loss(-1e-4)) / 2e-4;
+        assert!((told - measured).abs() < 1e-7 && told.abs() > 1e-6, "{path}: {told} for {measured}");
+    }
+}
+
+/// Whether the first level is written where every token has one prediction, and the surprise of that prediction.
+fn writes_at(metric: &str, threshold: f64) -> (bool, f64) {
+    let gate = json!({ "periods": [2], "gate": "chunk", "gate_metric": metric, "gate_threshold": threshold,
+                       "gate_relative": false });
+    let graph = traced(1, gate);
+    let (mut given, _) = inputs(&graph, 17);
+    let at = |name: &str| graph.inputs.iter().position(|decl| decl.name == name).unwrap();
+    // So small a gain that logits are those of the shift, and a teach signal passes all the same.
+    given[at("norm.gain")].data.fill(1e-7);
+    given[at("targets")].data.fill(3.0);
+    let (shift, table) = (&given[at("norm.bias")].data, &given[at("embedding")].data);
+    let logits: Vec<f64> =
+        table.chunks(8).map(|row| row.iter().zip(shift).map(|(a, b)| a * b).sum()).collect();
+    let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+    let chances: Vec<f64> = logits.iter().map(|x| x.exp() / sum).collect();
+    let surprise = match metric {
+        "loss" => -chances[3].ln(),
+        _ => chances.iter().map(|p| -p * p.ln()).sum(),
+    };
+    let outputs = run(&graph, &given);
+    let (_, bias) = outputs.iter().find(|(name, _)| name == "memory.layers.0.cms.0.b2").unwrap();
+    (bias.data != given[at("layers.0.cms.0.b2")].data, surprise)
+}
+
+#[test]
+fn a_gate_measures_the_loss_or_the_entropy_of_predictions() {
+    for metric in ["loss", "entropy"] {
+        let (_, surprise) = writes_at(metric, 0.0);
+        assert!(writes_at(metric, surprise - 1e-4).0, "{metric} is {surprise}");
+        assert!(!writes_at(metric, surprise + 1e-4).0, "{metric} is {surprise}");
+    }
+}
+
+#[test]
+fn steps_that_cannot_be_are_refused() {
+    let sandbox = Sandbox::new();
+    let refused = |options: &[&str], parts: &[&str]| {
+        let words = [&["--plugin=hope", "--set=online_chunk=8", "--set=periods=[8, 16]"], options].concat();
+        says(&sandbox.refused(&words), parts);
+    };
+    refused(&["--set=memory_lr=[0.1]"], &["memory_lr", "1 numbers for 2 levels"]);
+    refused(&["--set=memory_lr=[0.1, 0.2, 0.3]"], &["memory_lr", "3 numbers for 2 levels"]);
+    refused(&["--set=memory_lr=-0.1"], &["memory_lr", "a step is at least 0"]);
+    refused(&["--set=memory_lr=[0.1, -0.1]"], &["memory_lr", "a step is at least 0"]);
+    refused(&["--set=memory_lr=fast"], &["memory_lr", "fast", "a number"]);
+    refused(&["--set=memory_lr=[0.1, \"fast\"]"], &["memory_lr", "fast", "a number"]);
+    let learn = "--set=learn_memory_lr=true";
+    refused(&[learn, "--set=memory_lr=[0.1, 0.0]"], &["memory_lr", "above 0", "logarithm"]);
+    refused(&[learn, "--set=write_grad=none"], &["learn_memory_lr", "write_grad"]);
+    refused(&[learn, "--set=window=16"], &["learn_memory_lr", "period 16", "window of 16 tokens"]);
 }

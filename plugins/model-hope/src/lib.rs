@@ -94,7 +94,8 @@ impl Hope {
             let share = 1.0 / stats.len().max(1) as f64;
             let writes = stats.iter().filter_map(|stats| stats.writes).reduce(|a, b| a + b);
             cx.report(&name("writes"), writes.map_or(number(0.0), |writes| writes * share));
-            cx.report(&name("pending"), number(stats.first().map_or(0, |stats| stats.pending) as f64));
+            let first = stats.first().copied().unwrap_or_default();
+            cx.report(&name("pending"), first.waiting.unwrap_or_else(|| number(first.pending as f64)));
             let teach = stats.iter().filter_map(|stats| stats.teach);
             if let Some(teach) = teach.map(|(sum, chunks)| sum * (1.0 / chunks as f64)).reduce(|a, b| a + b) {
                 cx.report(&name("teach_norm"), teach * share);
@@ -158,8 +159,8 @@ impl Model for Hope {
         (0..self.layers).for_each(|block| cx.scope(&scope(block), || cms::flush(cx, &rules, self.d_model)));
     }
 
-    fn validate(&self, _dims: &Dims) -> Vec<Fault> {
-        self.faults()
+    fn validate(&self, dims: &Dims) -> Vec<Fault> {
+        self.faults(dims)
     }
 }
 

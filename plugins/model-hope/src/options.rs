@@ -116,7 +116,7 @@ impl Hope {
         }
     }
 
-    pub(crate) fn faults(&self) -> Vec<Fault> {
+    pub(crate) fn faults(&self, dims: &Dims) -> Vec<Fault> {
         let mut faults: Vec<(&str, String)> = Vec::new();
         for period in &self.periods {
             if *period == 0 || !period.is_multiple_of(self.online_chunk) {
@@ -138,6 +138,21 @@ impl Hope {
             let least =
                 if self.learn_memory_lr { "above 0, since its logarithm is trained" } else { "at least 0" };
             faults.push(("memory_lr", format!("a step is {least}")));
+        }
+        // A step is trained by what is read after the write, in the same window.
+        let learns = self.writes && self.learn_memory_lr;
+        let slowest = self.periods.last().copied().unwrap_or(0);
+        if learns && self.write_grad == WriteGrad::None {
+            faults.push(("learn_memory_lr", "no gradient passes a write with write_grad = \"none\"".into()));
+        } else if learns && slowest >= dims.window {
+            faults.push((
+                "learn_memory_lr",
+                format!(
+                    "what a level of period {slowest} writes is not read in a window of {} tokens, so that no gradient \
+                     reaches its step; lower its period or raise train.window",
+                    dims.window
+                ),
+            ));
         }
         faults.into_iter().map(|(key, message)| (key.to_string(), message)).collect()
     }

@@ -62,6 +62,9 @@ pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
             Err(format!("{value} is not one of {}{hint}", choices.join(", ")))
         };
     }
+    if let Some(kinds) = schema.get("anyOf").and_then(Value::as_array) {
+        return any_of(value, kinds, root);
+    }
     let kind = schema.get("type").and_then(Value::as_str).unwrap_or("any");
     let (matches, name) = match kind {
         "integer" => (value.is_i64() || value.is_u64(), "a whole number"),
@@ -75,6 +78,10 @@ pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     if !matches {
         return Err(format!("{value} is not {name}"));
     }
+    if let (Some(list), Some(items)) = (value.as_array(), schema.get("items")) {
+        let misfit = list.iter().find_map(|item| fits(item, items, root).err());
+        return misfit.map_or(Ok(()), |reason| Err(format!("{reason} (in {value})")));
+    }
     let number = value.as_f64();
     let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
     match (number, bound("minimum"), bound("maximum")) {
@@ -86,6 +93,20 @@ pub fn fits(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a value is of one of several kinds: of the one whose type it has, if it has one, it must keep the bounds too.
+fn any_of(value: &Value, kinds: &[Value], root: &Value) -> Result<(), String> {
+    let reasons: Vec<String> = kinds.iter().filter_map(|kind| fits(value, kind, root).err()).collect();
+    if reasons.len() < kinds.len() {
+        return Ok(());
+    }
+    let start = format!("{value} is not ");
+    let types: Option<Vec<&str>> = reasons.iter().map(|reason| reason.strip_prefix(&start)).collect();
+    Err(match types {
+        Some(types) => format!("{value} is neither {}", types.join(" nor ")),
+        None => reasons.into_iter().find(|reason| !reason.starts_with(&start)).unwrap_or_default(),
+    })
 }
 
 fn deref<'s>(schema: &'s Value, root: &'s Value) -> &'s Value {
@@ -118,7 +139,12 @@ pub fn describe(schema: &Value) -> Vec<[String; 4]> {
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_string);
         let kind = match choices(target) {
             Some(names) => names.join(" | "),
-            None => text(target, "type").unwrap_or_default(),
+            None => match target.get("anyOf").and_then(Value::as_array) {
+                Some(kinds) => {
+                    kinds.iter().filter_map(|kind| text(kind, "type")).collect::<Vec<_>>().join(" | ")
+                }
+                None => text(target, "type").unwrap_or_default(),
+            },
         };
         let default = field.get("default").map(Value::to_string).unwrap_or_default();
         let doc = text(field, "description").or_else(|| text(target, "description")).unwrap_or_default();
@@ -147,5 +173,17 @@ mod tests {
             "{text:?}"
         );
         assert!(text.contains(&"m.lr: \"x\" is not a number".to_string()), "{text:?}");
+    }
+
+    #[test]
+    fn a_value_may_be_of_several_kinds() {
+        let schema = json!({"properties": {"lr": {"$ref": "#/$defs/PerLevel"}}, "$defs": {"PerLevel": {"anyOf": [
+            {"type": "number", "minimum": 0}, {"type": "array", "items": {"type": "number"}}]}}});
+        let reason = |value: Value| fits(&value, &schema["properties"]["lr"], &schema).err();
+        assert_eq!((reason(json!(0.1)), reason(json!([0.1, 2])), reason(json!([]))), (None, None, None));
+        assert_eq!(reason(json!("x")).as_deref(), Some("\"x\" is neither a number nor a list"));
+        assert_eq!(reason(json!([0.1, "x"])).as_deref(), Some("\"x\" is not a number (in [0.1,\"x\"])"));
+        assert_eq!(reason(json!(-1)).as_deref(), Some("-1 is below 0, the smallest allowed"));
+        assert_eq!(describe(&schema)[0][1], "number | array");
     }
 }

@@ -78,13 +78,14 @@ impl Carry {
             return graph.fail(None, message, "use another name or scope");
         }
         self.kept.entry(path.to_string()).or_insert((state, None));
-        match self.lasting {
-            Lasting::Stream { .. } => graph.outside_regions(|graph| {
-                let fresh = graph.input(STREAM_FRESH, Ty::new(DType::I32, &[rows]));
-                cleared(graph, fresh, state)
-            }),
-            _ => state,
-        }
+        graph.outside_regions(|graph| self.begun(graph, state))
+    }
+
+    /// A State as the trace finds it: zeros where a row starts a new text.
+    fn begun(&self, graph: &mut Graph, state: NodeId) -> NodeId {
+        let Lasting::Stream { rows, .. } = self.lasting else { return state };
+        let fresh = graph.input(STREAM_FRESH, Ty::new(DType::I32, &[rows]));
+        cleared(graph, fresh, state)
     }
 
     /// Keeps a value for later traces; the last call for a path counts.
@@ -135,42 +136,64 @@ impl Carry {
         self.kept.values().any(|(_, value)| value.is_some())
     }
 
-    /// Writes what is kept: all of it where `finite` (bool[]) holds, in a session the rows it is for whose new value is
-    /// finite. A row that starts a new text and keeps nothing new keeps zeros.
+    /// Writes what is kept of the rows whose memories are all finite: in training where `finite` (bool[]) holds, in a
+    /// session of the rows the call is for. A row that starts a new text and keeps nothing keeps zeros, not what the
+    /// text before has left.
     pub(super) fn write(&self, graph: &mut Graph, finite: Option<NodeId>) {
-        for (state, value) in self.kept.values() {
-            let Some(value) = *value else { continue };
-            let guarded = match (self.lasting, finite) {
-                (Lasting::Session { rows, .. }, _) => {
-                    let wanted = graph.input(ROWS, Ty::new(DType::I32, &[rows]));
-                    by_row(graph, wanted, *state, |b, wanted| {
-                        let (old, new) = (b.var(*state), b.var(value));
-                        let axes: Vec<usize> = (1..old.dims().len()).collect();
-                        // A sum of numbers that are not all finite is not finite, up to an overflow of its own.
-                        let sound = is_finite(new.sum(&axes)).broadcast(&old.dims());
-                        wanted.binary(Op::And, sound).select(new, old).id
-                    })
-                }
-                (_, Some(finite)) => Builder::with(graph, |b| {
-                    let (old, new) = (b.var(*state), b.var(value));
-                    b.var(finite).like(old).select(new, old).id
-                }),
-                (_, None) => value,
-            };
-            graph.write(*state, guarded);
+        let kept: Vec<(NodeId, NodeId)> =
+            self.kept.values().filter_map(|(state, value)| Some((*state, (*value)?))).collect();
+        let (Some(rows), false) = (self.rows(), kept.is_empty()) else { return };
+        let wanted = match (self.lasting, finite) {
+            (Lasting::Session { .. }, _) => {
+                let wanted = graph.input(ROWS, Ty::new(DType::I32, &[rows]));
+                Builder::with(graph, |b| {
+                    let wanted = b.var(wanted);
+                    wanted.constant(0.0).binary(Op::Lt, wanted).id
+                })
+            }
+            (_, Some(finite)) => Builder::with(graph, |b| b.var(finite).reshape(&[1]).broadcast(&[rows]).id),
+            (_, None) => Builder::with(graph, |b| b.constant(1.0, &Ty::new(DType::Bool, &[rows])).id),
+        };
+        let sound = sound(graph, rows, kept.iter().map(|(_, value)| *value));
+        let changes = graph.emit(Op::And, &[wanted, sound], &[], &[]);
+        for (state, value) in kept {
+            let old = self.begun(graph, state);
+            let guarded = by_row(graph, changes, state, |b, changes| {
+                let (old, new) = (b.var(old), b.var(value));
+                changes.select(new, old).id
+            });
+            graph.write(state, guarded);
         }
     }
 }
 
+/// Which rows hold finite numbers only, bool`[B]`. A sum of numbers that are not all finite is not finite; that of
+/// numbers near the end of f32 may be called so too.
+fn sound(graph: &mut Graph, rows: usize, values: impl Iterator<Item = NodeId>) -> NodeId {
+    Builder::with(graph, |b| {
+        let sums = values.map(|value| {
+            let value = b.var(value);
+            let axes: Vec<usize> = (1..value.dims().len()).collect();
+            value.sum(&axes).reshape(&[rows])
+        });
+        let zero = b.constant(0.0, &Ty::new(DType::F32, &[rows]));
+        is_finite(sums.fold(zero, |total, sum| total + sum)).id
+    })
+}
+
 /// A State with zeros in the rows that are flagged (i32`[B]`, 1 or 0).
 pub(super) fn cleared(graph: &mut Graph, flags: NodeId, state: NodeId) -> NodeId {
-    by_row(graph, flags, state, |b, flagged| {
+    let flagged = Builder::with(graph, |b| {
+        let flags = b.var(flags);
+        flags.constant(0.0).binary(Op::Lt, flags).id
+    });
+    by_row(graph, flagged, state, |b, flagged| {
         let value = b.var(state);
         flagged.select(value.constant(0.0), value).id
     })
 }
 
-/// Builds with a flag of each row (i32`[B]`, 1 or 0) as bool of the shape of `like`.
+/// Builds with a flag of each row, bool`[B]`, repeated to the shape of `like`.
 fn by_row(
     graph: &mut Graph,
     flags: NodeId,
@@ -179,10 +202,9 @@ fn by_row(
 ) -> NodeId {
     let dims = graph.dims(like).to_vec();
     Builder::with(graph, |b| {
-        let flags = b.var(flags);
         let mut shape = vec![1; dims.len()];
         shape[0] = dims[0];
-        let flags = flags.constant(0.0).binary(Op::Lt, flags).reshape(&shape).broadcast(&dims);
+        let flags = b.var(flags).reshape(&shape).broadcast(&dims);
         build(b, flags)
     })
 }

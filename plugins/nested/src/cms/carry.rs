@@ -11,8 +11,16 @@ use super::chain::scope;
 use super::gate::GateOf;
 use super::level::{Level, Step};
 
-/// Adds what the trace has left over to what is pending, and writes the rows whose period ends with it; returns their
-/// share. `read` is how many tokens each row had read before this trace, i32`[B]`, and how many the trace has.
+/// What [`carry`] has done, for metrics: f32[] each.
+pub(super) struct Carried<'c> {
+    /// Share of the rows that were written.
+    pub share: Tensor<'c>,
+    /// Tokens that wait for a write now, the mean over rows.
+    pub waiting: Tensor<'c>,
+}
+
+/// Adds what the trace has left over to what is pending, and writes the rows whose period ends with it. `read` is how
+/// many tokens each row had read before this trace, i32`[B]`, and how many the trace has.
 pub(super) fn carry<'c>(
     cx: &'c Cx<'c>,
     rules: &Rules,
@@ -20,18 +28,21 @@ pub(super) fn carry<'c>(
     level: &Level<'c>,
     (read, tokens): (Tensor<'c>, usize),
     rest: Option<Taken<'c>>,
-) -> Option<Tensor<'c>> {
+) -> Option<Carried<'c>> {
     let rest = rest?;
     let period = rules.periods[index];
     if !period.is_multiple_of(tokens) {
-        return Some(cx.fail(&format!(
-            "a period of {period} tokens neither divides the {tokens} tokens read at a time nor is a multiple of them"
-        )));
+        cx.fail(&format!(
+            "a period of {period} tokens neither divides the {tokens} tokens read at a time nor is a multiple of them: \
+             change periods, or in training train.window"
+        ));
+        return None;
     }
     let after = read + tokens as f64;
     let left = after.remainder(after.number(period as f64));
     let due = left.equals(left.number(0.0)).cast(DType::F32);
-    Some(write_rows(cx, rules, index, level, Some(rest), due))
+    let share = write_rows(cx, rules, index, level, Some(rest), due);
+    Some(Carried { share, waiting: left.cast(DType::F32).mean(&[0]).reshape(&[]) })
 }
 
 /// Writes every level of a block from what is pending. In the scope of the block.

@@ -38,8 +38,10 @@ pub struct Stats<'c> {
     pub teach: Option<(Tensor<'c>, usize)>,
     /// |W - W0|^2 and |W0|^2 at the end.
     pub moved: Option<(Tensor<'c>, Tensor<'c>)>,
-    /// Tokens that wait for a write at the end.
+    /// Tokens of the trace that wait for a write at its end.
     pub pending: usize,
+    /// In a stream: how many wait then, those of earlier traces among them, the mean over rows. None where none can.
+    pub waiting: Option<Tensor<'c>>,
 }
 
 impl<'r, 'c> Chain<'r, 'c> {
@@ -94,8 +96,9 @@ impl<'r, 'c> Chain<'r, 'c> {
                     Some(read) => {
                         let rest = self.buffers[index].take(self.cx);
                         let read = (read, self.tokens);
-                        let share = carry::carry(self.cx, self.rules, index, &level, read, rest);
-                        self.tally(index, share);
+                        let carried = carry::carry(self.cx, self.rules, index, &level, read, rest);
+                        self.stats[index].waiting = carried.as_ref().map(|carried| carried.waiting);
+                        self.tally(index, carried.map(|carried| carried.share));
                     }
                     None => self.write(index, level),
                 }
