@@ -2,7 +2,7 @@
 
 use engine::config::{Request, Resolved, resolve};
 use engine::plugins::Registry;
-use engine::session::{Mode, Session};
+use engine::session::{Mode, Price, Session};
 use engine::trace::{Programs, SessionShape, Shape};
 use graph::interp::Tensor;
 use host_tests::replay::{Replay, inputs};
@@ -60,8 +60,8 @@ impl Small {
         Session::open(&self.resolved, &self.registry, banks, shape, (0, Some(10)), parameter).unwrap()
     }
 
-    /// Loss of each target in the evaluation of a run, in double precision.
-    fn evaluated(&self, text: &[i32]) -> Vec<f64> {
+    /// Loss of each target in the evaluation of a run, in double precision, and whether its logit is the highest.
+    fn evaluated(&self, text: &[i32]) -> (Vec<f64>, Vec<f64>) {
         let graph = &self.programs.find("eval").unwrap().graph;
         let mut replay = Replay::interpreter(graph);
         for (index, decl) in graph.states.iter().enumerate() {
@@ -78,7 +78,8 @@ impl Small {
                 Tensor { ty: decl.ty.clone(), data }
             })
             .collect();
-        replay.run(&given).unwrap()[0].data.clone()
+        let mut outputs = replay.run(&given).unwrap().into_iter().map(|tensor| tensor.data);
+        (outputs.next().unwrap(), outputs.next().unwrap())
     }
 }
 
@@ -86,32 +87,23 @@ fn text(seed: i32) -> Vec<i32> {
     (0..=TOKENS as i32).map(|i| (i * i * 7 + i * 31 + seed * 17) % VOCAB as i32).collect()
 }
 
-fn loss(logits: &[f32], target: i32) -> f64 {
-    let peak = logits.iter().copied().fold(f32::MIN, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - peak).exp()).sum();
-    sum.ln() - f64::from(logits[target as usize] - peak)
-}
-
-/// Losses of a text read in pieces, each row's pieces of its own lengths.
-fn read(session: &mut Session, texts: &[Vec<i32>], pieces: &[usize]) -> Vec<Vec<(usize, f64)>> {
-    let mut losses = vec![Vec::new(); texts.len()];
+/// Prices of a text read in pieces, each row's pieces of its own lengths.
+fn read(session: &mut Session, texts: &[Vec<i32>], pieces: &[usize], mode: Mode) -> Vec<Vec<Price>> {
+    let mut prices = vec![Vec::new(); texts.len()];
     let mut done = vec![0; texts.len()];
     let mut turn = 0;
-    while done.iter().any(|done| *done < TOKENS) {
+    while done.iter().zip(texts).any(|(done, text)| *done < text.len()) {
         let mut calls = Vec::new();
         for (row, text) in texts.iter().enumerate() {
-            let length = pieces[(turn + row) % pieces.len()].min(TOKENS - done[row]);
+            let length = pieces[(turn + row) % pieces.len()].min(text.len() - done[row]);
             calls.push(text[done[row]..done[row] + length].to_vec());
             done[row] += length;
         }
-        for (row, logits) in session.read(&calls, Mode::Learn).unwrap().into_iter().enumerate() {
-            if let Some(logits) = logits {
-                losses[row].push((done[row] - 1, loss(&logits, texts[row][done[row]])));
-            }
-        }
+        let told = session.read(&calls, mode).unwrap();
+        prices.iter_mut().zip(told).for_each(|(all, told)| all.extend(told));
         turn += 1;
     }
-    losses
+    prices
 }
 
 const HOPE: [&str; 6] = [
@@ -129,24 +121,50 @@ fn a_session_gives_the_losses_of_evaluation() {
     for (model, settings) in [("hope", &HOPE[..]), ("transformer", &HOPE[4..]), ("hope", &near)] {
         let small = small(model, settings);
         let texts = [text(1), text(2), text(3)];
-        let mut session = small.session(texts.len(), TOKENS);
+        let mut session = small.session(texts.len(), TOKENS + 1);
         assert_eq!(session.chunk(), (model == "hope").then_some(4));
-        for pieces in [&[1][..], &[3, 0, 7, 1], &[TOKENS]] {
+        for pieces in [&[1][..], &[3, 0, 7, 1], &[TOKENS + 1]] {
             session.reset(&[true; 3]).unwrap();
-            let losses = read(&mut session, &texts, pieces);
-            for (text, losses) in texts.iter().zip(losses) {
-                let wanted = small.evaluated(text);
-                for (at, loss) in losses {
-                    let error = (loss - wanted[at]).abs();
+            let prices = read(&mut session, &texts, pieces, Mode::Learn);
+            for (text, prices) in texts.iter().zip(prices) {
+                let (losses, hits) = small.evaluated(text);
+                assert_eq!(prices.len(), TOKENS, "{model}, pieces {pieces:?}");
+                for (at, price) in prices.iter().enumerate() {
+                    let (loss, wanted) = (price.loss, losses[at]);
                     assert!(
-                        error < 1e-5,
-                        "{model}, pieces {pieces:?}, token {at}: {loss} for {}",
-                        wanted[at]
+                        (loss - wanted).abs() < 1e-5,
+                        "{model}, pieces {pieces:?}, {at}: {loss} for {wanted}"
                     );
+                    assert_eq!(price.is_best, hits[at] == 1.0, "{model}, pieces {pieces:?}, {at}");
                 }
             }
         }
     }
+}
+
+#[test]
+fn what_is_read_and_what_is_learned_cost_what_they_cost_by_themselves() {
+    // Nothing is learned before the first chunk ends, and what is only read is never learned.
+    let small = small("hope", &HOPE);
+    let text = text(8);
+    let price = |parts: &[(usize, Mode)]| {
+        let mut session = small.session(1, TOKENS + 1);
+        let mut prices = Vec::new();
+        let mut done = 0;
+        for (length, mode) in parts {
+            let part = text[done..done + length].to_vec();
+            prices.extend(session.read(&[part], *mode).unwrap().remove(0));
+            done += length;
+        }
+        prices.into_iter().map(|price| price.loss).collect::<Vec<f64>>()
+    };
+    let still = price(&[(TOKENS + 1, Mode::Read)]);
+    let mixed = price(&[(2, Mode::Learn), (6, Mode::Read), (9, Mode::Learn), (8, Mode::Read)]);
+    assert_eq!((still.len(), mixed.len()), (TOKENS, TOKENS));
+    let differ = |at: usize| (still[at] - mixed[at]).abs() > 1e-4;
+    // The first four tokens predict without any memory; one of them had a target to learn.
+    assert!((0..4).all(|at| !differ(at)));
+    assert!((4..TOKENS).any(differ), "nothing was learned");
 }
 
 #[test]
@@ -155,7 +173,8 @@ fn memories_learn_what_they_are_told_to_and_come_back() {
     let small = small("hope", &[&HOPE[..], &["device=cpu"]].concat());
     let (text, other) = (text(4), text(5));
     let logits = |session: &mut Session, ids: &[i32]| {
-        session.read(&[ids.to_vec()], Mode::Read).unwrap().remove(0).unwrap()
+        session.read(&[ids.to_vec()], Mode::Read).unwrap();
+        session.logits(0).unwrap().to_vec()
     };
     let memory = "layers.1.cms.0.w1";
     let mut session = small.session(1, 2 * TOKENS);
@@ -206,13 +225,18 @@ fn a_text_longer_than_the_context_goes_on() {
         let small = small(model, settings);
         let mut session = small.session(1, 12);
         let long: Vec<i32> = (0..5).flat_map(text).collect();
+        let mut told = 0;
         for piece in long.chunks(7) {
-            let logits = session.read(&[piece.to_vec()], Mode::Learn).unwrap();
-            assert!(logits[0].as_ref().unwrap().iter().all(|logit| logit.is_finite()), "{model}");
+            let prices = session.read(&[piece.to_vec()], Mode::Learn).unwrap().remove(0);
+            told += prices.len();
+            assert!(prices.iter().all(|price| price.loss.is_finite()), "{model}");
         }
         // One token alone in a fresh row is not what it is after a long text.
-        let late = session.read(&[vec![3]], Mode::Read).unwrap();
+        assert_eq!(told, long.len() - 1, "{model}: each token but the first has one price");
+        session.read(&[vec![3]], Mode::Read).unwrap();
+        let late = session.logits(0).unwrap().to_vec();
         session.reset(&[true]).unwrap();
-        assert_ne!(session.read(&[vec![3]], Mode::Read).unwrap(), late);
+        session.read(&[vec![3]], Mode::Read).unwrap();
+        assert_ne!(session.logits(0).unwrap(), late);
     }
 }

@@ -86,7 +86,7 @@ pub fn logits(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Valu
         let mut inputs = Vec::new();
         for decl in &graph.inputs {
             let data = match decl.name.as_str() {
-                "tokens" => tokens.clone(),
+                "tokens" | "targets" => tokens.clone(),
                 POSITION => each(position as f64),
                 CONTEXT_START | STREAM_READ => each(0.0),
                 ROWS => each(1.0),
@@ -95,7 +95,8 @@ pub fn logits(case: &Case, device: Device, subject: &Subject<'_>) -> Result<Valu
             inputs.push(Tensor { ty: decl.ty.clone(), data });
         }
         let outputs = replay.run(&inputs).map_err(Stop::Broken)?;
-        let logits = outputs[0].data.chunks(window.vocab);
+        let at = graph.outputs.iter().position(|decl| decl.name == "logits");
+        let logits = at.map_or(&[][..], |at| &outputs[at].data).chunks(window.vocab);
         rows.iter_mut().zip(logits).for_each(|(row, logits)| row.extend(logits));
     }
     Ok(Value { dims: vec![window.batch, window.tokens, window.vocab], data: rows.concat() })

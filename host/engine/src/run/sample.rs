@@ -22,13 +22,13 @@ pub fn generate(
     let of_sample = mode(settings.write_on == WriteOn::All);
     let mut stream = Stream::new(seed, "sample", 0);
     let mut ids = Vec::with_capacity(settings.tokens);
-    let mut logits = session.read(&[prompt.to_vec()], of_prompt)?;
-    while let Some(Some(of_row)) = logits.first() {
-        ids.push(draw(of_row, settings.temperature, &mut stream));
+    session.read(&[prompt.to_vec()], of_prompt)?;
+    while let Some(logits) = session.logits(0) {
+        ids.push(draw(logits, settings.temperature, &mut stream));
         if ids.len() >= settings.tokens {
             break;
         }
-        logits = session.read(&[vec![ids[ids.len() - 1]]], of_sample)?;
+        session.read(&[vec![ids[ids.len() - 1]]], of_sample)?;
     }
     Ok(tokenizer.decode(&ids))
 }

@@ -17,7 +17,9 @@ use crate::plugins::Registry;
 use crate::trace::{
     Banks, CONTEXT_START, MEMORY, POSITION, ROWS, STEP_INDEX, STREAM_READ, SessionPrograms, SessionShape,
 };
-use row::Row;
+use row::{Row, Stretch};
+
+pub use row::Price;
 
 pub struct Session {
     machine: Machine,
@@ -80,8 +82,8 @@ impl Session {
     }
 
     /// Reads `tokens[r]` in row r, and learns from every chunk that is full and has something to learn: tokens read with
-    /// [`Mode::Learn`]. Returns the logits after the last token of each row that has any.
-    pub fn read(&mut self, tokens: &[Vec<i32>], mode: Mode) -> Result<Vec<Option<Vec<f32>>>, Error> {
+    /// [`Mode::Learn`]. Returns what each token cost, but for the first of a row since it was reset.
+    pub fn read(&mut self, tokens: &[Vec<i32>], mode: Mode) -> Result<Vec<Vec<Price>>, Error> {
         if tokens.len() != self.shape.rows {
             return Err(Error::said(format!(
                 "{} texts for a session of {} rows",
@@ -90,7 +92,6 @@ impl Session {
             )));
         }
         let SessionShape { capacity, width, .. } = self.shape;
-        let mut logits = vec![None; self.shape.rows];
         let mut left: Vec<&[i32]> = tokens.iter().map(Vec::as_slice).collect();
         while left.iter().any(|tokens| !tokens.is_empty()) {
             for (row, tokens) in self.rows.iter_mut().zip(&mut left).filter(|(_, tokens)| !tokens.is_empty())
@@ -104,11 +105,15 @@ impl Session {
                 *tokens = later;
             }
             self.learn_full_chunks()?;
-            for (kept, new) in logits.iter_mut().zip(self.catch_up(Row::length)?) {
-                *kept = new.or(kept.take());
-            }
+            let ends: Vec<usize> = self.rows.iter().map(Row::length).collect();
+            self.catch_up(&ends)?;
         }
-        Ok(logits)
+        Ok(self.rows.iter_mut().map(Row::take_prices).collect())
+    }
+
+    /// Logits after the last token of a row; None where it has read nothing.
+    pub fn logits(&self, row: usize) -> Option<&[f32]> {
+        self.rows.get(row)?.logits().map(Vec::as_slice)
     }
 
     /// Writes what memories of these rows have pending, the tokens of a chunk that is not full included.
@@ -159,63 +164,34 @@ impl Session {
         self.machine.read_state(&format!("{MEMORY}{path}"))
     }
 
-    /// Reads tokens that attention does not see yet, up to the place that `end` says. Logits after the last one of each
-    /// row that had any.
-    fn catch_up(&mut self, end: impl Fn(&Row) -> usize) -> Result<Vec<Option<Vec<f32>>>, Error> {
-        let mut logits = vec![None; self.shape.rows];
+    /// Reads tokens that attention does not see yet, in each row up to a place of its context.
+    fn catch_up(&mut self, ends: &[usize]) -> Result<(), Error> {
         loop {
-            let unread: Vec<Vec<i32>> = self.rows.iter().map(|row| row.unread(end(row))).collect();
-            let (plan, width) = match unread.iter().map(Vec::len).max() {
-                None | Some(0) => return Ok(logits),
-                _ if self.machine.plan("window").is_some() => return self.reread(),
+            let unread: Vec<usize> =
+                self.rows.iter().zip(ends).map(|(row, end)| end.saturating_sub(row.cached())).collect();
+            let (plan, width) = match unread.iter().max() {
+                None | Some(0) => return Ok(()),
+                _ if self.machine.plan("window").is_some() => ("window", self.shape.capacity),
                 Some(1) => ("step", 1),
                 Some(_) => ("read", self.shape.width),
             };
-            let counts: Vec<usize> = unread.iter().map(|tokens| tokens.len().min(width)).collect();
-            let tokens: Vec<i32> = unread
-                .iter()
-                .zip(&counts)
-                .flat_map(|(tokens, count)| filled(tokens[..*count].to_vec(), width, 0))
-                .collect();
-            let position: Vec<i32> = counts.iter().map(|count| count.saturating_sub(1) as i32).collect();
-            let start: Vec<i32> = self.rows.iter().map(|row| row.cached() as i32).collect();
-            let outputs = self.call(plan, &counts, &start, |name| match name {
-                "tokens" => Some(Feed::I32(&tokens)),
-                POSITION => Some(Feed::I32(&position)),
-                _ => None,
-            })?;
-            let values = output(&outputs, "logits")?.chunks(self.shape.vocab);
-            for (((row, count), values), kept) in
-                self.rows.iter_mut().zip(counts).zip(values).zip(&mut logits)
-            {
-                row.read(count);
-                if count > 0 {
-                    *kept = Some(values.to_vec());
+            // A model that reads contexts whole reads them anew.
+            let anew = plan == "window";
+            let stretch = |(row, unread): (&Row, usize)| match unread {
+                0 => Stretch { start: row.cached(), count: 0 },
+                unread if anew => Stretch { start: 0, count: row.cached() + unread },
+                unread => Stretch { start: row.cached(), count: unread.min(width) },
+            };
+            let stretches: Vec<Stretch> = self.rows.iter().zip(unread).map(stretch).collect();
+            let outputs = self.call(plan, width, &stretches, Row::stretch)?;
+            let (logits, prices) = (output(&outputs, "logits")?, prices(&outputs)?);
+            for (index, (row, stretch)) in self.rows.iter_mut().zip(stretches).enumerate() {
+                if stretch.count > 0 {
+                    row.price(stretch.start, &prices[index * width..][..stretch.count]);
+                    row.read(stretch, &logits[index * self.shape.vocab..][..self.shape.vocab]);
                 }
             }
         }
-    }
-
-    /// Logits of a model that reads contexts whole, each time anew.
-    fn reread(&mut self) -> Result<Vec<Option<Vec<f32>>>, Error> {
-        let mut tokens = Vec::new();
-        let mut position = Vec::new();
-        for row in &self.rows {
-            position.push(row.length().saturating_sub(1) as i32);
-            tokens.extend(filled(row.tokens(), self.shape.capacity, 0));
-        }
-        let outputs = self.run("window", |name| match name {
-            "tokens" => Some(Feed::I32(&tokens)),
-            POSITION => Some(Feed::I32(&position)),
-            _ => None,
-        })?;
-        let values = output(&outputs, "logits")?.chunks(self.shape.vocab);
-        let each = self.rows.iter_mut().zip(values).map(|(row, values)| {
-            let unread = row.length() - row.cached();
-            row.read(unread);
-            (unread > 0).then(|| values.to_vec())
-        });
-        Ok(each.collect())
     }
 
     /// Learns from the chunks that are full and whose next token is known.
@@ -234,21 +210,19 @@ impl Session {
             .map(|(row, count)| if row.teaches(*count) { *count } else { 0 })
             .collect();
         if teaching.iter().any(|count| *count > 0) {
-            // A context that started anew has to be in place before its chunk.
-            self.catch_up(Row::chunk_start)?;
-            let (mut tokens, mut targets) = (Vec::new(), Vec::new());
-            for (row, count) in self.rows.iter().zip(&teaching) {
-                let (now, next): (Vec<i32>, Vec<Option<i32>>) = row.lesson(*count).into_iter().unzip();
-                tokens.extend(filled(now, chunk, 0));
-                let next = next.into_iter().map(|target| target.unwrap_or(NO_TARGET)).collect();
-                targets.extend(filled(next, chunk, NO_TARGET));
+            // A context that started anew has to be in place before its chunk; so has what is priced and not learned.
+            let end = |(row, count): (&Row, &usize)| {
+                row.chunk_start() + if row.is_open(*count) { *count } else { 0 }
+            };
+            let ends: Vec<usize> = self.rows.iter().zip(&teaching).map(end).collect();
+            self.catch_up(&ends)?;
+            let stretch = |(row, count): (&Row, &usize)| Stretch { start: row.chunk_start(), count: *count };
+            let stretches: Vec<Stretch> = self.rows.iter().zip(&teaching).map(stretch).collect();
+            let outputs = self.call("learn", chunk, &stretches, |row, stretch| row.lesson(stretch.count))?;
+            let prices = prices(&outputs)?;
+            for (index, (row, stretch)) in self.rows.iter_mut().zip(stretches).enumerate() {
+                row.price(stretch.start, &prices[index * chunk..][..stretch.count]);
             }
-            let start: Vec<i32> = self.rows.iter().map(|row| row.chunk_start() as i32).collect();
-            self.call("learn", &teaching, &start, |name| match name {
-                "tokens" => Some(Feed::I32(&tokens)),
-                "targets" => Some(Feed::I32(&targets)),
-                _ => None,
-            })?;
         }
         for ((row, count), teaching) in self.rows.iter_mut().zip(counts).zip(teaching) {
             if teaching > 0 { row.learn(teaching) } else { row.pass_over(count) }
@@ -256,21 +230,39 @@ impl Session {
         Ok(())
     }
 
-    /// Runs a plan for the rows that have tokens, from the given places of their contexts on.
-    fn call<'f>(
+    /// Runs a plan of `width` tokens on a stretch of each row, whose tokens and targets `text` gives; rows whose stretch
+    /// is empty stay as they are.
+    fn call(
         &mut self,
         plan: &str,
-        counts: &[usize],
-        start: &'f [i32],
-        feed: impl Fn(&str) -> Option<Feed<'f>>,
+        width: usize,
+        stretches: &[Stretch],
+        text: impl Fn(&Row, Stretch) -> Vec<(i32, Option<i32>)>,
     ) -> Result<Vec<(String, Vec<f32>)>, Error> {
-        let rows: Vec<i32> = counts.iter().map(|count| i32::from(*count > 0)).collect();
-        let read: Vec<i32> = self.rows.iter().map(|row| row.learned() as i32).collect();
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        for (row, stretch) in self.rows.iter().zip(stretches) {
+            let (mut own, next): (Vec<i32>, Vec<Option<i32>>) = text(row, *stretch).into_iter().unzip();
+            let mut next: Vec<i32> = next.into_iter().map(|target| target.unwrap_or(NO_TARGET)).collect();
+            own.resize(width, 0);
+            next.resize(width, NO_TARGET);
+            tokens.extend(own);
+            targets.extend(next);
+        }
+        let of_rows = |value: fn((&Row, &Stretch)) -> usize| -> Vec<i32> {
+            self.rows.iter().zip(stretches).map(|pair| value(pair) as i32).collect()
+        };
+        let rows = of_rows(|(_, stretch)| usize::from(stretch.count > 0));
+        let start = of_rows(|(_, stretch)| stretch.start);
+        let last = of_rows(|(_, stretch)| stretch.count.saturating_sub(1));
+        let read = of_rows(|(row, _)| row.learned());
         self.run(plan, |name| match name {
+            "tokens" => Some(Feed::I32(&tokens)),
+            "targets" => Some(Feed::I32(&targets)),
+            POSITION => Some(Feed::I32(&last)),
             ROWS => Some(Feed::I32(&rows)),
             STREAM_READ => Some(Feed::I32(&read)),
-            CONTEXT_START => Some(Feed::I32(start)),
-            _ => feed(name),
+            CONTEXT_START => Some(Feed::I32(&start)),
+            _ => None,
         })
     }
 
@@ -286,13 +278,13 @@ impl Session {
     }
 }
 
-/// `tokens`, and `filler` up to `width`.
-fn filled(mut tokens: Vec<i32>, width: usize, filler: i32) -> Vec<i32> {
-    tokens.resize(width, filler);
-    tokens
-}
-
 fn output<'o>(outputs: &'o [(String, Vec<f32>)], wanted: &str) -> Result<&'o [f32], Error> {
     let found = outputs.iter().find(|(name, _)| name == wanted).map(|(_, values)| values.as_slice());
     found.ok_or_else(|| Error::said(format!("the session's plan has no output {wanted}")))
+}
+
+/// What the targets of a call cost, row after row.
+fn prices(outputs: &[(String, Vec<f32>)]) -> Result<Vec<Price>, Error> {
+    let losses = output(outputs, "token_losses")?.iter().zip(output(outputs, "correct")?);
+    Ok(losses.map(|(loss, hit)| Price { loss: f64::from(*loss), is_best: *hit == 1.0 }).collect())
 }

@@ -3,7 +3,7 @@
 //! B batch, T tokens, D width, V vocabulary.
 
 use abi_stable::std_types::RBox;
-use graph::{Builder, DType, NodeId, Op, Ty};
+use graph::{Builder, DType, Graph, NodeId, Op, Ty};
 use plugin_api::abi::{LossIds, ModelObject_TO};
 
 use super::tracer::{Tracer, check, optional};
@@ -69,45 +69,26 @@ impl<'t> Model<'t> {
                 check(graph, correct, &wanted, &what)
             });
         }
-        let logits = self.logits(tracer, text.tokens, None);
+        let logits = self.logits(tracer, text.tokens);
         if logits == NodeId::POISON {
             return logits;
         }
-        tracer.graph(|graph| {
-            Builder::with(graph, |b| {
-                let logits = b.var(logits);
-                let (dims, target) = (logits.dims(), b.var(text.targets));
-                let chosen = target.reshape(&[dims[0], dims[1], 1]).broadcast(&dims);
-                let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
-                let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
-                let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
-                beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
-            })
-        })
+        tracer.graph(|graph| hits(graph, logits, text.targets))
     }
 
-    /// hidden head' of the forward pass: for every position `[B, T, V]`, or for one of each row (i32`[B]`), `[B, 1, V]`.
-    pub fn logits(&self, tracer: &Tracer<'_>, tokens: NodeId, position: Option<NodeId>) -> NodeId {
+    /// hidden head' of the forward pass, `[B, T, V]`.
+    pub fn logits(&self, tracer: &Tracer<'_>, tokens: NodeId) -> NodeId {
         let component = &self.chosen.component;
         let ids =
             tracer.call(self.chosen, |builder| component.outcome(self.object.forward(builder, tokens.0)));
         let Some(ids) = ids else { return NodeId::POISON };
         tracer.graph(|graph| {
-            let (mut hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
+            let (hidden, head) = (NodeId(ids.hidden), NodeId(ids.head));
             let known = |id: NodeId| id != NodeId::POISON && id.index() < graph.nodes.len();
             if !known(hidden) || !known(head) || graph.ty(hidden).rank() != 3 || graph.ty(head).rank() != 2 {
                 let message =
                     format!("model {} returned no hidden[B, T, D] and head[V, D]", component.name());
                 return graph.fail(None, message, "see Output in plugin-api");
-            }
-            if let Some(position) = position {
-                hidden = Builder::with(graph, |b| {
-                    let hidden = b.var(hidden);
-                    let dims = hidden.dims();
-                    let here = b.var(position).reshape(&[dims[0], 1, 1]).broadcast(&dims);
-                    let is_here = b.iota(1, DType::I32, &dims).binary(Op::Eq, here);
-                    is_here.select(hidden, hidden.constant(0.0)).sum(&[1]).id
-                });
             }
             graph.emit(Op::Dot, &[hidden, head], &[0, 1, 2, 1], &[1.0])
         })
@@ -118,4 +99,17 @@ impl<'t> Model<'t> {
         let component = &self.chosen.component;
         tracer.call(self.chosen, |builder| component.outcome(self.object.flush(builder)));
     }
+}
+
+/// 1 where the target has the highest logit, else 0, f32`[B, T]`: logits`[B, T, V]`, targets`[B, T]`.
+pub(super) fn hits(graph: &mut Graph, logits: NodeId, targets: NodeId) -> NodeId {
+    Builder::with(graph, |b| {
+        let logits = b.var(logits);
+        let (dims, target) = (logits.dims(), b.var(targets));
+        let chosen = target.reshape(&[dims[0], dims[1], 1]).broadcast(&dims);
+        let is_target = b.iota(2, DType::I32, &dims).binary(Op::Eq, chosen);
+        let of_target = is_target.select(logits, logits.constant(0.0)).sum(&[2]);
+        let beaten = of_target.binary(Op::Lt, logits.max(&[2]));
+        beaten.select(of_target.constant(0.0), of_target.constant(1.0)).reshape(&dims[..2]).id
+    })
 }

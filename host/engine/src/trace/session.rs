@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use graph::{DType, NodeId, Op, Ty};
+use graph::{Builder, DType, NodeId, Op, Ty};
 
 use super::banks::Banks;
 use super::carry::{Lasting, ROWS};
-use super::model::{Model, Text};
+use super::model::{Model, Text, hits};
 use super::programs::Program;
 use super::tracer::{Context, Traced, Tracer};
 use crate::Error;
@@ -30,9 +30,9 @@ pub struct SessionShape {
 
 /// The graphs of a session.
 pub struct SessionPrograms {
-    /// `read` and `step` (logits`[R, V]` of one position of each row) and `reset`; where memories learn from their losses,
-    /// `learn` (a chunk) and `flush` too. Of a model that cannot read on (it wants a whole window, or attends inside a
-    /// Scan) only `window`, which gives the logits of one position of contexts`[R, capacity]`.
+    /// `read` and `step` (token_losses and correct`[R, W]`, logits`[R, V]` of one position of each row) and `reset`; where
+    /// memories learn from their losses, `learn` (a chunk: token_losses and correct) and `flush` too. Of a model that
+    /// cannot read on (it wants a whole window, or attends inside a Scan) only `window`: `read` of whole contexts.
     pub list: Vec<Program>,
     /// Tokens of a chunk that `learn` takes; None where nothing learns from losses.
     pub chunk: Option<usize>,
@@ -105,16 +105,27 @@ impl Maker<'_> {
         Ok(within.keeps_memories().then_some(tokens))
     }
 
-    /// Reads tokens, `[R, tokens]`; logits of the position of each row that is asked for.
+    /// Reads tokens, `[R, tokens]`: the price of each target, whether it has the highest logit, and the logits of one
+    /// position of each row.
     fn reads(&self, name: &'static str, tracer: Tracer<'_>, tokens: usize) -> Result<Program, Error> {
         let SessionShape { rows, vocab, .. } = self.shape;
-        let text = tracer.graph(|graph| graph.input("tokens", Ty::new(DType::I32, &[rows, tokens])));
+        let text = Text::input(&tracer, rows, tokens);
         let position = tracer.graph(|graph| graph.input(POSITION, Ty::new(DType::I32, &[rows])));
-        let logits = self.model.logits(&tracer, text, Some(position));
+        let logits = self.model.logits(&tracer, text.tokens);
         if logits != NodeId::POISON {
             tracer.graph(|graph| {
-                let flat = graph.emit(Op::Reshape, &[logits], &[rows as i64, vocab as i64], &[]);
-                graph.output("logits", flat);
+                let losses = graph.emit(Op::CrossEntropy, &[logits, text.targets], &[], &[]);
+                graph.output("token_losses", losses);
+                let hits = hits(graph, logits, text.targets);
+                graph.output("correct", hits);
+                let of_one = Builder::with(graph, |b| {
+                    let logits = b.var(logits);
+                    let dims = logits.dims();
+                    let here = b.var(position).reshape(&[rows, 1, 1]).broadcast(&dims);
+                    let is_here = b.iota(1, DType::I32, &dims).binary(Op::Eq, here);
+                    is_here.select(logits, logits.constant(0.0)).sum(&[1]).reshape(&[rows, vocab]).id
+                });
+                graph.output("logits", of_one);
             });
         }
         self.finish(name, tracer)
@@ -123,8 +134,13 @@ impl Maker<'_> {
     /// Reads a chunk as in training, so that memories learn from it.
     fn learns(&self, tokens: usize) -> Result<Program, Error> {
         let tracer = self.tracer();
-        let (losses, _) = self.model.losses(&tracer, Text::input(&tracer, self.shape.rows, tokens));
-        tracer.graph(|graph| graph.output("token_losses", losses));
+        let text = Text::input(&tracer, self.shape.rows, tokens);
+        let (losses, _) = self.model.losses(&tracer, text);
+        let hits = self.model.correct(&tracer, text);
+        tracer.graph(|graph| {
+            graph.output("token_losses", losses);
+            graph.output("correct", hits);
+        });
         self.finish("learn", tracer)
     }
 
