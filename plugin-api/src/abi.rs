@@ -36,7 +36,9 @@ pub mod kind {
     pub const MODEL: u8 = 0;
     pub const ATTENTION: u8 = 1;
     pub const OPTIMIZER: u8 = 2;
-    pub const NAMES: [&str; 3] = ["model", "attention", "optimizer"];
+    /// Since 1.1.
+    pub const EVAL: u8 = 3;
+    pub const NAMES: [&str; 4] = ["model", "attention", "optimizer", "eval"];
 }
 
 /// Parameter roles.
@@ -355,6 +357,100 @@ pub trait OptimizerObject {
     }
 }
 
+/// What an eval asks of a trained model. Since 1.1.
+pub mod request {
+    /// The price of each token of `text` after `context`.
+    pub const SCORE: u16 = 0;
+    /// At most `number` tokens after `context`; `options`: `{"temperature": 0, "stop": [ids], "seed": 0}`.
+    pub const GENERATE: u16 = 1;
+    /// Reads `text`.
+    pub const READ: u16 = 2;
+    /// Keeps the state of the session's text; the response's `number` names it.
+    pub const SNAPSHOT: u16 = 3;
+    /// Goes back to the state that `number` names.
+    pub const RESTORE: u16 = 4;
+
+    /// From nothing.
+    pub const RESET: u8 = 0;
+    /// From the session's text, which goes on with what is read.
+    pub const CARRY: u8 = 1;
+    /// From the session's text, which stays as it is.
+    pub const FORK: u8 = 2;
+}
+
+/// One of [`request`], with the state it starts from; with `learn` 1 memories learn from what is read. Since 1.1.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct Request {
+    pub code: u16,
+    pub state: u8,
+    pub learn: u8,
+    pub context: RVec<i32>,
+    pub text: RVec<i32>,
+    pub number: u64,
+    /// JSON, or empty.
+    pub options: RString,
+}
+
+/// What a [`Request`] came to. Since 1.1.
+#[repr(C)]
+#[derive(StableAbi, Clone, Debug)]
+pub struct Response {
+    /// Why there is no result; empty where there is one.
+    pub error: RString,
+    /// Nats of each token of the text.
+    pub losses: RVec<f64>,
+    /// 1 where no other token was more probable.
+    pub best: RVec<u8>,
+    /// What was generated.
+    pub text: RVec<i32>,
+    pub number: u64,
+}
+
+/// A trained model, for an eval. Since 1.1.
+#[sabi_trait]
+pub trait ModelSession {
+    /// One response for each request, in their order. The host reads requests that reset side by side.
+    #[sabi(last_prefix_field)]
+    fn submit(&self, requests: RVec<Request>) -> RResult<RVec<Response>, PluginError>;
+}
+
+/// Operations of [`HostServices::call`]. Since 1.1.
+pub mod service {
+    /// `{}` to `{"vocab", "window", "seed", "limit"}`: limit is how many items the user wants at most, 0 for all.
+    pub const FACTS: u16 = 0;
+    /// `{"text"}` to `{"tokens"}`.
+    pub const TOKENIZE: u16 = 1;
+    /// `{"tokens"}` to `{"text"}`.
+    pub const DETOKENIZE: u16 = 2;
+    /// `{"limit"}` to `{"texts": [{"tokens", "bytes", "answers": [{"start", "end", "chance", "kind"}]}]}`: validation texts
+    /// of the run's data; `bytes` are those of all tokens but the first, answers those of the stories' questions.
+    pub const TEXTS: u16 = 3;
+    /// `{"done", "total"}`: shown to the user; the answer `{"stop": true}` asks to end early.
+    pub const PROGRESS: u16 = 4;
+}
+
+/// What the host does for an eval beside the model. Since 1.1.
+#[sabi_trait]
+pub trait HostServices {
+    /// One of [`service`]: JSON to JSON.
+    #[sabi(last_prefix_field)]
+    fn call(&self, op: u16, json: RStr<'_>) -> RResult<RString, PluginError>;
+}
+
+/// A borrowed session, as handed to evals.
+pub type SessionRef<'a> = ModelSession_TO<'a, abi_stable::RRef<'a, ()>>;
+
+/// Borrowed services, as handed to evals.
+pub type ServicesRef<'a> = HostServices_TO<'a, abi_stable::RRef<'a, ()>>;
+
+#[sabi_trait]
+pub trait EvalObject {
+    /// `[{"name", "value", "n", "low", "high", "unit"}]`. Since 1.1.
+    #[sabi(last_prefix_field)]
+    fn run(&self, session: SessionRef<'_>, host: ServicesRef<'_>) -> RResult<RString, PluginError>;
+}
+
 /// A component of a library. Exactly the constructor of its kind is usable; the others return an error.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -375,6 +471,8 @@ pub struct ComponentEntry {
     #[sabi(last_prefix_field)]
     pub make_optimizer:
         extern "C" fn(RStr<'_>) -> RResult<OptimizerObject_TO<'static, RBox<()>>, PluginError>,
+    /// Since 1.1.
+    pub make_eval: extern "C" fn(RStr<'_>) -> RResult<EvalObject_TO<'static, RBox<()>>, PluginError>,
 }
 
 /// What a library exports, once its header is accepted.

@@ -13,7 +13,8 @@ use serde::{de::DeserializeOwned, Serialize};
 use crate::abi::*;
 use crate::guard::Guarded;
 use crate::{
-    guard, options, Attention, Cx, Dims, Fault, Group, Layout, Model, Optimizer, Registration, Role,
+    guard, options, Attention, Cx, Dims, Eval, Fault, Group, Layout, Model, Optimizer, Registration, Role,
+    Trained,
 };
 
 /// Bounds of an options type.
@@ -51,8 +52,12 @@ extern "C" fn no_optimizer(_: RStr<'_>) -> RResult<OptimizerObject_TO<'static, R
     RErr(refusal("this component is not an optimizer"))
 }
 
+extern "C" fn no_eval(_: RStr<'_>) -> RResult<EvalObject_TO<'static, RBox<()>>, PluginError> {
+    RErr(refusal("this component is not an eval"))
+}
+
 macro_rules! adapter {
-    ($adapter:ident, $trait:ident, $object:ident, $to:ident, $kind:ident, $model:expr, $attention:expr, $optimizer:expr) => {
+    ($adapter:ident, $trait:ident, $object:ident, $to:ident, $kind:ident, $model:expr, $attention:expr, $optimizer:expr, $eval:expr) => {
         /// Makes the ABI entry of an options type.
         pub struct $adapter<T>(PhantomData<T>);
 
@@ -69,6 +74,7 @@ macro_rules! adapter {
                     make_model: $model,
                     make_attention: $attention,
                     make_optimizer: $optimizer,
+                    make_eval: $eval,
                 };
                 entry.leak_into_prefix()
             }
@@ -90,7 +96,17 @@ macro_rules! adapter {
     };
 }
 
-adapter!(ModelAdapter, Model, ModelObject, ModelObject_TO, MODEL, Self::make, no_attention, no_optimizer);
+adapter!(
+    ModelAdapter,
+    Model,
+    ModelObject,
+    ModelObject_TO,
+    MODEL,
+    Self::make,
+    no_attention,
+    no_optimizer,
+    no_eval
+);
 adapter!(
     AttentionAdapter,
     Attention,
@@ -99,7 +115,8 @@ adapter!(
     ATTENTION,
     no_model,
     Self::make,
-    no_optimizer
+    no_optimizer,
+    no_eval
 );
 adapter!(
     OptimizerAdapter,
@@ -109,6 +126,18 @@ adapter!(
     OPTIMIZER,
     no_model,
     no_attention,
+    Self::make,
+    no_eval
+);
+adapter!(
+    EvalAdapter,
+    Eval,
+    EvalObject,
+    EvalObject_TO,
+    EVAL,
+    no_model,
+    no_attention,
+    no_optimizer,
     Self::make
 );
 
@@ -164,6 +193,16 @@ impl<T: Optimizer + Options> OptimizerObject for Guarded<T> {
         let layout =
             |optimizer: &T| Role::from_code(role).map_or(Layout::Flat, |role| optimizer.layout(role));
         guard(|| Ok(layout(self.get()?) as u8))
+    }
+}
+
+impl<T: Eval + Options> EvalObject for Guarded<T> {
+    fn run(&self, session: SessionRef<'_>, host: ServicesRef<'_>) -> RResult<RString, PluginError> {
+        guard(|| {
+            let host = (session, host);
+            let metrics = self.get()?.run(&Trained::new(&host)).map_err(refusal)?;
+            serde_json::to_string(&metrics).map(RString::from).map_err(refusal)
+        })
     }
 }
 

@@ -14,6 +14,9 @@ macro_rules! component {
     (optimizer $name:literal => $options:ty, $summary:literal) => {
         $crate::component!(@register OPTIMIZER "optimizer" OptimizerAdapter $name, $options, $summary);
     };
+    (eval $name:literal => $options:ty, $summary:literal) => {
+        $crate::component!(@register EVAL "eval" EvalAdapter $name, $options, $summary);
+    };
     (@register $kind:ident $word:literal $adapter:ident $name:literal, $options:ty, $summary:literal) => {
         const _: () = {
             const PARTS: &[&str] =

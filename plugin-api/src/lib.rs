@@ -36,6 +36,7 @@ pub mod abi;
 mod attention;
 mod component;
 mod cx;
+pub mod eval;
 mod export;
 mod guard;
 mod indexing;
@@ -54,8 +55,11 @@ mod sequence;
 mod tensor;
 
 pub use attention::{attention, attention_with, Attend, Mask};
-pub use component::{plugin_root, root_layout, AttentionAdapter, ModelAdapter, OptimizerAdapter};
+pub use component::{
+    plugin_root, root_layout, AttentionAdapter, EvalAdapter, ModelAdapter, OptimizerAdapter,
+};
 pub use cx::{Builder, Cx, GROWTH};
+pub use eval::{Eval, Metric, Trained};
 pub use guard::guard;
 pub use kinds::{Attention, Fault, Group, Init, Layout, Loss, Model, Optimizer, Output, Role};
 pub use layers::causal_conv;
@@ -75,7 +79,7 @@ pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
     pub use crate::{gated_delta_rule, linear_attention};
     pub use crate::{
-        Attend, Attention, Cx, DType, Dims, Fast, Fault, Group, Init, Layout, Lifetime, Loss, Mask, Model,
-        Optimizer, Output, Past, Role, Scan, Tensor,
+        Attend, Attention, Cx, DType, Dims, Eval, Fast, Fault, Group, Init, Layout, Lifetime, Loss, Mask,
+        Metric, Model, Optimizer, Output, Past, Role, Scan, Tensor, Trained,
     };
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use engine::bisect::TOLERANCE;
 use engine::config::Request;
+use engine::evals::Tasks;
 
 /// An engine for architecture research on language models.
 #[derive(Parser)]
@@ -36,6 +37,17 @@ pub enum Command {
         /// Error of one op, relative to the size of its tensor, from which it is wrong.
         #[arg(long, value_name = "X", default_value_t = TOLERANCE, value_parser = positive)]
         tolerance: f64,
+    },
+    /// Measure a trained run.
+    Eval {
+        /// Run folder.
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
+        #[command(flatten)]
+        tasks: TaskArguments,
+        /// Prints JSON in place of a table.
+        #[arg(long)]
+        json: bool,
     },
     /// What this machine offers and what is missing.
     Doctor,
@@ -109,6 +121,26 @@ pub struct RunArguments {
     /// Prints no progress lines.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// What to measure.
+#[derive(Args)]
+pub struct TaskArguments {
+    /// Evals, `perplexity,recall`; `plugins list` names those there are.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',', required = true)]
+    task: Vec<String>,
+    /// Items of each task at most; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = whole::<usize>, allow_negative_numbers = true)]
+    limit: usize,
+    /// An option of a task, `recall.learn=false`; may be given again.
+    #[arg(long, value_name = "TASK.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl TaskArguments {
+    pub fn tasks(self) -> Tasks {
+        Tasks { names: self.task, limit: self.limit, sets: self.set }
+    }
 }
 
 /// As `parse`, in the words of a person who mistyped a number.

@@ -5,6 +5,7 @@
 mod arguments;
 mod bisect;
 mod doctor;
+mod eval;
 mod output;
 mod plugins;
 mod report;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Plugins(command) => plugins::run(command),
         Command::Config(command) => show::run(*command),
         Command::Bisect { run, step, tolerance } => bisect::run(&run, step, tolerance),
+        Command::Eval { run, tasks, json } => eval::run(&run, &tasks.tasks(), json),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -2,13 +2,14 @@
 //!
 //! `config` layers what the user asked for, `plugins` finds and opens libraries, `trace` turns components into
 //! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `session`
-//! is a trained model that reads on, `bisect` compares one step with the interpreter. Nothing here prints: progress leaves as events.
+//! is a trained model that reads on, `evals` measures one, `bisect` compares one step with the interpreter. Nothing here prints: progress leaves as events.
 
 #![deny(unsafe_code)]
 
 pub mod bisect;
 pub mod config;
 mod error;
+pub mod evals;
 mod files;
 pub mod machine;
 mod nearest;

@@ -43,6 +43,15 @@ pub enum Question {
     Where,
 }
 
+impl Question {
+    pub fn name(self) -> &'static str {
+        match self {
+            Question::Who => "who",
+            Question::Where => "where",
+        }
+    }
+}
+
 /// The bytes of one complete answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerSpan {

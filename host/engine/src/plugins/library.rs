@@ -7,8 +7,8 @@ use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::std_types::{RBox, RErr, ROk, RResult};
 use plugin_api::abi::{
-    API_VERSION, AttentionObject_TO, ComponentEntry_Ref, HEADER_SYMBOL, LibHeader, MAGIC, ModelObject_TO,
-    OptimizerObject_TO, PluginError, PluginRoot_Ref, kind,
+    API_VERSION, AttentionObject_TO, ComponentEntry_Ref, EvalObject_TO, HEADER_SYMBOL, LibHeader, MAGIC,
+    ModelObject_TO, OptimizerObject_TO, PluginError, PluginRoot_Ref, kind,
 };
 use plugin_api::{Dims, Fault, OP_SET_VERSION};
 
@@ -161,6 +161,12 @@ impl Component {
         options: &serde_json::Value,
     ) -> Result<OptimizerObject_TO<'static, RBox<()>>, Error> {
         self.outcome((self.entry.make_optimizer())(options.to_string().as_str().into()))
+    }
+
+    pub fn eval(&self, options: &serde_json::Value) -> Result<EvalObject_TO<'static, RBox<()>>, Error> {
+        let older = || self.error("was built before there were evals", "");
+        let make = self.entry.make_eval().ok_or_else(older)?;
+        self.outcome(make(options.to_string().as_str().into()))
     }
 
     /// Counts the call that gave `result` and names the plugin in its error.

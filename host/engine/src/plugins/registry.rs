@@ -16,16 +16,18 @@ pub enum Kind {
     Model,
     Attention,
     Optimizer,
+    Eval,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Model, Kind::Attention, Kind::Optimizer];
+    pub const ALL: [Kind; 4] = [Kind::Model, Kind::Attention, Kind::Optimizer, Kind::Eval];
 
     pub fn code(self) -> u8 {
         match self {
             Kind::Model => kind::MODEL,
             Kind::Attention => kind::ATTENTION,
             Kind::Optimizer => kind::OPTIMIZER,
+            Kind::Eval => kind::EVAL,
         }
     }
 

@@ -13,7 +13,8 @@ use crate::Error;
 use crate::config::{self, Request, Resolved, Settings, TokenizerName};
 use crate::machine::Machine;
 use crate::plugins::Registry;
-use crate::trace::{Programs, Shape};
+use crate::session::Session;
+use crate::trace::{Programs, SessionShape, Shape};
 
 /// A run that is ready to start or to go on.
 pub struct Prepared<'r> {
@@ -65,6 +66,35 @@ pub fn prepare_resume<'r>(
     }
     prepared.progress = Some(progress);
     Ok(prepared)
+}
+
+/// The run of a folder as its newest checkpoint has it, finished or not.
+pub(crate) fn prepare_trained<'r>(
+    folder: &Path,
+    request: &Request,
+    registry: &'r Registry,
+) -> Result<Prepared<'r>, Error> {
+    let mut prepared = reopen(folder, request, registry)?;
+    prepared.progress = Some(checkpoint::load_latest(folder, &prepared.programs, &mut prepared.machine)?);
+    Ok(prepared)
+}
+
+impl Prepared<'_> {
+    /// The model as it stands, in a session whose contexts are as long as windows.
+    pub(crate) fn session(&self, rows: usize) -> Result<Session, Error> {
+        /// Tokens of a text that are read at once.
+        const WIDTH: usize = 16;
+        let window = self.shape.window;
+        let shape =
+            SessionShape { rows, capacity: window, width: WIDTH.min(window), vocab: self.shape.vocab };
+        // Training windows start where texts do, and a context cut in mid-sentence is strange to the model.
+        let newline = self.dataset.tokenizer().encode("\n").ok().and_then(|ids| ids.first().copied());
+        let step = self.progress.as_ref().map_or(0, |progress| progress.step);
+        let banks = &self.programs.banks;
+        Session::open(&self.resolved, self.registry, banks, shape, (step, newline), |name| {
+            self.machine.read_state(name)
+        })
+    }
 }
 
 /// The run of a folder where it stood after `step` steps or at a checkpoint before that: as it began, if there is none.

@@ -34,7 +34,7 @@ pub fn generate(
 }
 
 /// An id with probability softmax(logits / temperature); the highest at temperature 0.
-fn draw(logits: &[f32], temperature: f64, stream: &mut Stream) -> i32 {
+pub(crate) fn draw(logits: &[f32], temperature: f64, stream: &mut Stream) -> i32 {
     let best = (0..logits.len()).max_by(|a, b| logits[*a].total_cmp(&logits[*b]).then(b.cmp(a))).unwrap_or(0);
     if temperature <= 0.0 {
         return best as i32;

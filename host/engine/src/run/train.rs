@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use data::{Baselines, Tokenizer, Window, baselines, story_floor};
+use data::{Baselines, Window, baselines, story_floor};
 use serde_json::{Map, Value};
 
 use super::checkpoint::{self, Progress};
@@ -16,8 +16,6 @@ use super::groups::groups;
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample, text};
 use crate::Error;
 use crate::plugins;
-use crate::session::Session;
-use crate::trace::SessionShape;
 
 /// A run stops after this many steps in a row that are not finite.
 const PATIENCE: u64 = 5;
@@ -309,23 +307,6 @@ impl Run<'_, '_> {
         Ok(Finished::Complete { folder: self.folder.path, summary, evaluation, sample })
     }
 
-    /// The model as it stands, in a session of one row whose context is a window.
-    fn session(&self, tokenizer: &Tokenizer) -> Result<Session, Error> {
-        /// Tokens of a prompt that are read at once.
-        const WIDTH: usize = 16;
-        let Prepared { resolved, programs, machine, shape, registry, .. } = &*self.prepared;
-        let shape = SessionShape {
-            rows: 1,
-            capacity: shape.window,
-            width: WIDTH.min(shape.window),
-            vocab: shape.vocab,
-        };
-        // Training windows start where texts do, and a context cut in mid-sentence is strange to the model.
-        let newline = tokenizer.encode("\n").ok().and_then(|ids| ids.first().copied());
-        let known = (self.progress.step, newline);
-        Session::open(resolved, registry, &programs.banks, shape, known, |name| machine.read_state(name))
-    }
-
     /// (prompt, continuation)
     fn sample(&mut self) -> Result<Option<(String, String)>, Error> {
         let settings = self.prepared.resolved.settings.clone();
@@ -339,7 +320,8 @@ impl Run<'_, '_> {
         } else {
             tokenizer.encode(&settings.sample.prompt)?
         };
-        let mut session = self.session(&tokenizer)?;
+        self.prepared.progress = Some(self.progress.clone());
+        let mut session = self.prepared.session(1)?;
         let text = sample::generate(&mut session, &tokenizer, &prompt, &settings.sample, settings.seed)?;
         Ok(Some((tokenizer.decode(&prompt), text)))
     }
