@@ -1,5 +1,6 @@
 //! `host eval`.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,8 +12,10 @@ use crate::output;
 
 /// Measures a run; a table, or with `json` the whole result as one JSON array.
 pub fn run(folder: &Path, tasks: &Tasks, json: bool) -> Result<ExitCode, Error> {
+    // How far it is, for someone who watches; a log keeps the table alone.
+    let watched = !json && std::io::stderr().is_terminal();
     let mut tell = |task: &str, progress: engine::evals::Progress| {
-        if !json {
+        if watched {
             output::note(&format!("{task}: {} of {}", progress.done, progress.total));
         }
     };
