@@ -10,7 +10,9 @@
 //! - memory operands stay within the device's limit;
 //! - column sums and rows beyond the device's limit keep no element values: nothing outside needs them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod order;
+
+use std::collections::BTreeSet;
 
 use graph::{Graph, NodeId, Op};
 use plan::DeviceCaps;
@@ -19,6 +21,7 @@ use crate::analysis::{Analysis, Kind};
 use crate::module::RECOMPUTED;
 use crate::view::View;
 use crate::{Cluster, Module};
+use order::Order;
 
 pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     let analysis = Analysis::new(&module.graph);
@@ -54,7 +57,7 @@ fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluste
         let clone = clone_number(graph, id);
         producers.retain(|producer| clone.is_none() || clone_number(graph, *producer) == clone);
         for producer in producers {
-            fuser.try_merge(fuser.cluster_of[&producer], fuser.cluster_of[&id]);
+            fuser.try_merge(fuser.cluster_of[producer.index()], fuser.cluster_of[id.index()]);
         }
     }
     fuser.clusters.into_iter().flatten().collect()
@@ -70,35 +73,21 @@ struct Fuser<'a> {
     analysis: &'a Analysis,
     caps: &'a DeviceCaps,
     clusters: Vec<Option<Cluster>>,
-    cluster_of: HashMap<NodeId, usize>,
-    /// Kernel nodes that wait for each kernel node.
-    waiters: HashMap<NodeId, Vec<NodeId>>,
+    /// By node; only kernel nodes have one.
+    cluster_of: Vec<usize>,
     order: Order,
-}
-
-/// A topological order of the clusters, kept through every merge: what a path visits grows along it.
-struct Order {
-    /// Clusters in order; a merged one is gone from its place.
-    sequence: Vec<Option<usize>>,
-    /// Place of each cluster.
-    places: Vec<usize>,
 }
 
 impl<'a> Fuser<'a> {
     fn new(graph: &'a Graph, analysis: &'a Analysis, caps: &'a DeviceCaps) -> Fuser<'a> {
         let clusters: Vec<Option<Cluster>> = singletons(graph, analysis).into_iter().map(Some).collect();
-        let numbered = clusters.iter().flatten().enumerate();
-        let cluster_of = numbered.map(|(index, cluster)| (cluster.nodes[0], index)).collect();
-        let mut waiters: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
-        for id in analysis.kernels(graph) {
-            for before in &analysis.waits[id.index()] {
-                waiters.entry(*before).or_default().push(id);
-            }
+        let mut cluster_of = vec![usize::MAX; graph.nodes.len()];
+        for (index, cluster) in clusters.iter().flatten().enumerate() {
+            cluster_of[cluster.nodes[0].index()] = index;
         }
-        let order = Order { sequence: Vec::new(), places: vec![0; clusters.len()] };
-        let mut fuser = Fuser { graph, analysis, caps, clusters, cluster_of, waiters, order };
-        fuser.sort();
-        fuser
+        let waits = |id: NodeId| analysis.waits[id.index()].iter().map(|node| cluster_of[node.index()]);
+        let order = Order::new(analysis.kernels(graph).map(|id| waits(id).collect()).collect());
+        Fuser { graph, analysis, caps, clusters, cluster_of, order }
     }
 
     fn try_merge(&mut self, first: usize, second: usize) {
@@ -114,11 +103,10 @@ impl<'a> Fuser<'a> {
             && self.keeps_no_forbidden_values(&merged)
             && self.states_are_updated_in_place(&merged)
             && self.operands(&merged) <= self.caps.max_bindings
-            && !self.detour(first, second);
+            && self.order.join(first, second);
         if legal {
-            self.reorder(first, second);
             for node in &merged.nodes {
-                self.cluster_of.insert(*node, first);
+                self.cluster_of[node.index()] = first;
             }
             self.clusters[first] = Some(merged);
             self.clusters[second] = None;
@@ -232,88 +220,6 @@ impl<'a> Fuser<'a> {
             .copied()
             .filter(|input| self.analysis.kind(*input) != Kind::Free)
             .collect()
-    }
-
-    /// Whether some path leads from one of the clusters to the other through a third.
-    fn detour(&self, a: usize, b: usize) -> bool {
-        let place = |cluster: usize| self.order.places[cluster];
-        let (from, to) = if place(a) < place(b) { (a, b) } else { (b, a) };
-        let mut seen = HashSet::from([from]);
-        let mut pending: Vec<usize> = self.after(from).filter(|next| *next != to).collect();
-        while let Some(cluster) = pending.pop() {
-            if cluster == to {
-                return true;
-            }
-            if place(cluster) < place(to) && seen.insert(cluster) {
-                pending.extend(self.after(cluster));
-            }
-        }
-        false
-    }
-
-    /// Prepares the order for a merge into `first` that makes no detour: what `second` (or the later of both) waits
-    /// for moves in front of the merged cluster, the rest between them behind it.
-    fn reorder(&mut self, first: usize, second: usize) {
-        let places = [self.order.places[first], self.order.places[second]];
-        let (low, high) = (places[0].min(places[1]), places[0].max(places[1]));
-        let later = if places[0] == high { first } else { second };
-        let mut before = HashSet::new();
-        let mut pending = vec![later];
-        while let Some(cluster) = pending.pop() {
-            for previous in self.before(cluster) {
-                let place = self.order.places[previous];
-                if place > low && place < high && before.insert(previous) {
-                    pending.push(previous);
-                }
-            }
-        }
-        let between: Vec<usize> = self.order.sequence[low..=high].iter().flatten().copied().collect();
-        let (front, back): (Vec<usize>, Vec<usize>) = between
-            .into_iter()
-            .filter(|cluster| *cluster != first && *cluster != second)
-            .partition(|cluster| before.contains(cluster));
-        let moved: Vec<usize> = front.into_iter().chain([first]).chain(back).collect();
-        for place in low..=high {
-            let cluster = moved.get(place - low).copied();
-            self.order.sequence[place] = cluster;
-            if let Some(cluster) = cluster {
-                self.order.places[cluster] = place;
-            }
-        }
-    }
-
-    /// A first order: Kahn's algorithm, ties by graph order.
-    fn sort(&mut self) {
-        let count = self.clusters.len();
-        let mut open: Vec<usize> = (0..count).map(|cluster| self.before(cluster).count()).collect();
-        let mut ready: BTreeSet<usize> = (0..count).filter(|cluster| open[*cluster] == 0).collect();
-        while let Some(cluster) = ready.pop_first() {
-            self.order.places[cluster] = self.order.sequence.len();
-            self.order.sequence.push(Some(cluster));
-            let after: Vec<usize> = self.after(cluster).collect();
-            for next in after {
-                open[next] -= 1;
-                if open[next] == 0 {
-                    ready.insert(next);
-                }
-            }
-        }
-    }
-
-    fn nodes(&self, cluster: usize) -> impl Iterator<Item = &NodeId> {
-        self.clusters[cluster].iter().flat_map(|cluster| &cluster.nodes)
-    }
-
-    /// Clusters that wait for this one, itself left out.
-    fn after(&self, cluster: usize) -> impl Iterator<Item = usize> {
-        let waiters = self.nodes(cluster).filter_map(|node| self.waiters.get(node)).flatten();
-        waiters.map(|waiter| self.cluster_of[waiter]).filter(move |next| *next != cluster)
-    }
-
-    /// Clusters that this one waits for, itself left out.
-    fn before(&self, cluster: usize) -> impl Iterator<Item = usize> {
-        let waits = self.nodes(cluster).flat_map(|node| &self.analysis.waits[node.index()]);
-        waits.map(|node| self.cluster_of[node]).filter(move |previous| *previous != cluster)
     }
 }
 

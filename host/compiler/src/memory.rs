@@ -85,22 +85,20 @@ fn place(lives: &[Life]) -> HashMap<NodeId, Slot> {
         true => (false, std::cmp::Reverse(0), life.owner),
         false => (true, std::cmp::Reverse(life.bytes), life.owner),
     });
+    // By offset, so that a look for a gap ends at the first.
     let mut placed: Vec<(Life, usize)> = Vec::new();
     for life in by_size {
-        let mut busy: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(|(other, _)| other.first <= life.last && life.first <= other.last)
-            .map(|(other, offset)| (*offset, offset + other.bytes.next_multiple_of(ALIGNMENT)))
-            .collect();
-        busy.sort_unstable();
         let mut offset = 0;
-        for (start, end) in busy {
-            if offset + life.bytes <= start {
+        for (other, start) in &placed {
+            if offset + life.bytes <= *start {
                 break;
             }
-            offset = offset.max(end);
+            if other.first <= life.last && life.first <= other.last {
+                offset = offset.max(start + other.bytes.next_multiple_of(ALIGNMENT));
+            }
         }
-        placed.push((*life, offset));
+        let at = placed.partition_point(|(_, start)| *start < offset);
+        placed.insert(at, (*life, offset));
     }
     let slot = |(life, offset): (Life, usize)| {
         (life.owner, Slot { region: Region::Arena, offset, bytes: life.bytes })
@@ -109,9 +107,18 @@ fn place(lives: &[Life]) -> HashMap<NodeId, Slot> {
 }
 
 fn live_bytes(lives: &[Life], launches: usize) -> usize {
-    let alive = |life: &&Life, launch: usize| life.first <= launch && launch <= life.last;
-    let at = |launch: usize| lives.iter().filter(|life| alive(life, launch)).map(|life| life.bytes).sum();
-    (0..=launches).map(at).max().unwrap_or(0)
+    // How much more is alive at each launch than at the one before.
+    let mut changes = vec![0; launches + 2];
+    for life in lives {
+        changes[life.first] += life.bytes as i64;
+        changes[life.last + 1] -= life.bytes as i64;
+    }
+    let mut alive = 0;
+    let totals = changes.into_iter().map(|change| {
+        alive += change;
+        alive
+    });
+    totals.max().unwrap_or(0) as usize
 }
 
 #[cfg(test)]

@@ -151,7 +151,8 @@ impl<'t> Tracer<'t> {
             Parameters::Banks(_) => Vec::new(),
         };
         // Closed regions leave what they were built from.
-        Ok(Traced { graph: graph::compact(&state.graph), parameters, scalars: state.scalars })
+        let graph = if state.graph.had_regions() { graph::compact(&state.graph) } else { state.graph };
+        Ok(Traced { graph, parameters, scalars: state.scalars })
     }
 
     /// Works on the graph directly, for what the host itself adds to a trace.
@@ -241,6 +242,9 @@ impl<'t> Tracer<'t> {
         let mut state = self.state.borrow_mut();
         let before = state.graph.errors.len();
         let result = change(&mut state);
+        if state.graph.errors.len() == before {
+            return result;
+        }
         let location = state.location(loc);
         state.graph.errors[before..]
             .iter_mut()

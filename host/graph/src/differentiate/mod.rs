@@ -7,7 +7,7 @@ mod residual;
 mod scan;
 mod when;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ops::{Class, Op};
 
@@ -43,13 +43,12 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
     if seeds.iter().any(|(node, ct)| [*node, *ct].contains(&NodeId::POISON)) {
         return vec![Some(NodeId::POISON); wrt.len()];
     }
-    let Some(last) = seeds.iter().map(|(node, _)| *node).max() else { return vec![None; wrt.len()] };
-    let reaches = reachable(graph, last, wrt);
+    let between = between(graph, seeds, wrt, independent);
+    let reaches = reachable(graph, between.iter().copied(), wrt);
     let mut found = Found::default();
     seeds.iter().for_each(|(node, ct)| found.add(graph, *node, *ct));
-    for index in (0..=last.0).rev() {
-        let id = NodeId(index);
-        if !reaches[id.index()] || (independent && wrt.contains(&id)) {
+    for id in between.into_iter().rev() {
+        if !reaches.contains(&id) || (independent && wrt.contains(&id)) {
             continue;
         }
         let node = graph.node(id).clone();
@@ -67,7 +66,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     if cts.iter().all(Option::is_none) {
                         return;
                     }
-                    let wanted: Vec<bool> = node.inputs.iter().map(|input| reaches[input.index()]).collect();
+                    let wanted: Vec<bool> = node.inputs.iter().map(|input| reaches.contains(input)).collect();
                     of_several(graph, id, &cts, &wanted, &found)
                 }
                 _ => {
@@ -77,7 +76,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     pairs.filter_map(|(input, ct)| Some(Change::Add(*input, ct?))).collect()
                 }
             };
-            for change in changes.into_iter().filter(|change| reaches[change.operand().index()]) {
+            for change in changes.into_iter().filter(|change| reaches.contains(&change.operand())) {
                 if change.is_poisoned() && graph.errors.is_empty() {
                     let path = path_to(graph, id, wrt, &reaches);
                     let hint = "use stop_grad where no gradient is meant to pass";
@@ -94,7 +93,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
 }
 
 /// Cotangents of an op's operands from that of its only result.
-fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bool]) -> Cotangents {
+fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &HashSet<NodeId>) -> Cotangents {
     // Rules look at the cotangent's extents, which poison has not.
     if ct == NodeId::POISON {
         return vec![Some(NodeId::POISON); node.inputs.len()];
@@ -104,7 +103,7 @@ fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &[bo
         Rule::Constant => Some(vec![None; node.inputs.len()]),
         Rule::Decompose => None,
         Rule::Missing => {
-            let poisoned = |input: &NodeId| reaches[input.index()].then_some(NodeId::POISON);
+            let poisoned = |input: &NodeId| reaches.contains(input).then_some(NodeId::POISON);
             Some(node.inputs.iter().map(poisoned).collect())
         }
     });
@@ -202,27 +201,43 @@ impl Found {
     }
 }
 
-/// Nodes up to `last` that depend on some of `wrt`.
-fn reachable(graph: &Graph, last: NodeId, wrt: &[NodeId]) -> Vec<bool> {
-    let mut reaches = vec![false; graph.nodes.len()];
-    for id in wrt {
-        reaches[id.index()] = true;
-    }
-    for index in 0..=last.0 {
-        let id = NodeId(index);
+/// What the seeds depend on, in order, without what cannot depend on any of `wrt`. A model takes thousands of gradients
+/// in one graph, most of them of a few nodes, so none may look at all of it.
+fn between(graph: &Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], independent: bool) -> Vec<NodeId> {
+    let Some(first) = wrt.iter().min() else { return Vec::new() };
+    let mut seen: HashSet<NodeId> = HashSet::new();
+    let mut pending: Vec<NodeId> = seeds.iter().map(|(node, _)| *node).collect();
+    while let Some(id) = pending.pop() {
+        if id < *first || !seen.insert(id) {
+            continue;
+        }
         let node = graph.node(id);
-        if node.op != Op::StopGrad && node.inputs.iter().any(|input| reaches[input.index()]) {
-            reaches[id.index()] = true;
+        if node.op != Op::StopGrad && !(independent && wrt.contains(&id)) {
+            pending.extend(&node.inputs);
+        }
+    }
+    let mut found: Vec<NodeId> = seen.into_iter().collect();
+    found.sort_unstable();
+    found
+}
+
+/// Those of `nodes`, which are in order, that depend on some of `wrt`, and `wrt` themselves.
+fn reachable(graph: &Graph, nodes: impl IntoIterator<Item = NodeId>, wrt: &[NodeId]) -> HashSet<NodeId> {
+    let mut reaches: HashSet<NodeId> = wrt.iter().copied().collect();
+    for id in nodes {
+        let node = graph.node(id);
+        if node.op != Op::StopGrad && node.inputs.iter().any(|input| reaches.contains(input)) {
+            reaches.insert(id);
         }
     }
     reaches
 }
 
 /// `Dot%9 in layers.0 <- wq f32[8, 8]`, for the message.
-fn path_to(graph: &Graph, from: NodeId, wrt: &[NodeId], reaches: &[bool]) -> String {
+fn path_to(graph: &Graph, from: NodeId, wrt: &[NodeId], reaches: &HashSet<NodeId>) -> String {
     let mut path = vec![from];
     while let Some(last) = path.last().copied().filter(|last| !wrt.contains(last)) {
-        let Some(next) = graph.node(last).inputs.iter().find(|input| reaches[input.index()]) else { break };
+        let Some(next) = graph.node(last).inputs.iter().find(|input| reaches.contains(input)) else { break };
         path.push(*next);
     }
     let steps = path.iter().map(|id| format!("{} in {}", graph.describe(*id), graph.scope_path(*id)));

@@ -262,12 +262,11 @@ impl Needs {
         let (first_carry, first_x) = (places.first_carry(), places.first_x());
         let consts = first_carry - places.first_const();
         let mut active: Vec<bool> = std::iter::once(false).chain(wanted.iter().copied()).collect();
-        let last = outputs.iter().copied().max().unwrap_or(NodeId(0));
         loop {
             let wrt: Vec<NodeId> =
                 inputs.iter().zip(&active).filter_map(|(id, active)| id.filter(|_| *active)).collect();
-            let reaches = reachable(body, last, &wrt);
-            let grows = |k: &usize| reaches[outputs[*k].index()] && !active[first_carry + k];
+            let reaches = reachable(body, body.ids(), &wrt);
+            let grows = |k: &usize| reaches.contains(&outputs[*k]) && !active[first_carry + k];
             let grown: Vec<usize> = (0..shape.carries).filter(grows).collect();
             if grown.is_empty() {
                 break;
