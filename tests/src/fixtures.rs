@@ -22,6 +22,7 @@ fn built() -> PathBuf {
             "optim-muon",
             "alone",
             "faulty",
+            "hostile",
             "learner",
         ];
         let target = release.parent().expect("release lies in the target folder");
@@ -37,21 +38,32 @@ fn built() -> PathBuf {
 }
 
 impl Sandbox {
-    /// The host with the fixture `name` (`faulty`) among its plugins.
+    /// The host with the fixture `name` (`faulty`) among its plugins, trusted.
     pub fn host_with(&self, name: &str, words: &[&str]) -> Outcome {
-        self.lay(name);
+        let path = self.lay(name);
+        self.host(&["plugins", "trust", &path.display().to_string()]).succeeded();
         let output = self.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
         Outcome::of(words, output.expect("the host starts"))
     }
+
     /// The plugins of the host, with the fixture `name` among them, for tests that trace without a run.
     pub fn registry_with(&self, name: &str) -> Registry {
-        Registry::of(vec![host().with_file_name("plugins"), self.lay(name)])
+        self.lay(name);
+        Registry::of(vec![host().with_file_name("plugins"), self.path("plugins")])
     }
 
-    /// Puts a fixture into the folder `plugins`.
-    fn lay(&self, name: &str) -> PathBuf {
-        let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        self.write(&format!("plugins/{file}"), std::fs::read(built().join(&file)).expect("cargo built it"));
-        self.path("plugins")
+    /// Puts a fixture into the folder `plugins`; returns its path there.
+    pub fn lay(&self, name: &str) -> PathBuf {
+        self.write(&format!("plugins/{}", library(name)), fixture(name))
     }
+}
+
+/// File name of a library.
+pub fn library(name: &str) -> String {
+    format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
+}
+
+/// The bytes of a fixture's library.
+pub fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(built().join(library(name))).expect("cargo built it")
 }

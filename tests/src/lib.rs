@@ -12,4 +12,5 @@ pub mod replay;
 mod sandbox;
 pub mod windows;
 
+pub use fixtures::{fixture, library};
 pub use sandbox::{Outcome, Run, SMALL, Sandbox, host, root, says};

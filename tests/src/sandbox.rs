@@ -42,16 +42,24 @@ pub fn root() -> &'static Path {
 /// A folder of its own to run in, removed with all its runs at the end of the test.
 pub struct Sandbox {
     folder: TempDir,
+    /// The user's configuration and caches, which trust nobody at first.
+    home: TempDir,
 }
 
 impl Sandbox {
     #[allow(clippy::new_without_default)]
     pub fn new() -> Sandbox {
-        Sandbox { folder: tempfile::tempdir().expect("the system's folder for temporary files is writable") }
+        let new = || tempfile::tempdir().expect("the system's folder for temporary files is writable");
+        Sandbox { folder: new(), home: new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// A file among the user's configuration and caches.
+    pub fn home(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
     }
 
     /// Makes a file, and the folders above it.
@@ -68,6 +76,8 @@ impl Sandbox {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).stdin(Stdio::null());
         command.env_remove("HOST_PLUGIN_PATH").env_remove("HOST_LOG").env_remove("HOST_DUMP");
+        command.env_remove("HOST_PLUGIN_LOCK");
+        command.env("XDG_CONFIG_HOME", self.home("config")).env("XDG_CACHE_HOME", self.home("cache"));
         // A panic should look as bad as it can.
         command.env("RUST_BACKTRACE", "1");
         command

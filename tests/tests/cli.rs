@@ -35,11 +35,14 @@ fn the_flags_are_frozen() {
     assert_eq!(help(&["run", "--help"]), RUN_FLAGS[..15]);
     assert_eq!(help(&["config", "show", "--help"]), [&RUN_FLAGS[..11], &["-h, --help"]].concat());
     assert_eq!(help(&["--help"]), RUN_FLAGS[14..]);
-    for command in
-        [&["plugins", "--help"][..], &["plugins", "list", "--help"], &["plugins", "info", "--help"]]
-    {
-        assert_eq!(help(command), ["-h, --help"], "{command:?}");
+    for command in ["list", "info", "trust", "untrust"] {
+        assert_eq!(help(&["plugins", command, "--help"]), ["-h, --help"], "{command:?}");
     }
+    assert_eq!(help(&["plugins", "--help"]), ["-h, --help"]);
+    assert_eq!(help(&["plugins", "check", "--help"]), ["--seconds <X>", "-h, --help"]);
+    let commands = sandbox.host(&["plugins", "--help"]).stdout;
+    says(&commands, &["  list ", "  info ", "  check ", "  trust ", "  untrust "]);
+    assert!(!commands.contains("inspect"), "it is no command for people: {commands}");
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
     let commands = sandbox.host(&["--help"]).stdout;
     says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  doctor "]);

@@ -42,6 +42,10 @@ fn a_panic_is_a_sentence() {
         &["layers.0.attention.mixer", "attention panics of plugin faulty", "no heads are left", SOURCE],
     );
     says(
+        &refused(&["--attention=panics-in-default"]),
+        &["attention panics-in-default of plugin faulty", "there is no default", SOURCE],
+    );
+    says(
         &refused(&["--optim=panics-in-options"]),
         &["optimizer panics-in-options of plugin faulty", "no options", SOURCE],
     );

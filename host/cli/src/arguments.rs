@@ -62,6 +62,29 @@ pub enum PluginsCommand {
         /// `name` or `plugin/name`.
         name: String,
     },
+    /// Opens a library in a process of its own and says what it holds, or how it failed.
+    Check {
+        /// Library file, or the name of a plugin in the search path.
+        #[arg(value_name = "PATH|NAME")]
+        library: String,
+        /// How long it may take.
+        #[arg(long, value_name = "X", default_value_t = 10.0, value_parser = positive)]
+        seconds: f64,
+    },
+    /// Accepts a library as it is now; a changed one is refused until it is trusted again.
+    Trust {
+        /// Library file, or the name of a plugin in the search path.
+        #[arg(value_name = "PATH|NAME")]
+        library: String,
+    },
+    /// Takes back what `trust` accepted.
+    Untrust {
+        /// Name of the plugin.
+        name: String,
+    },
+    /// The other side of `check`.
+    #[command(hide = true)]
+    Inspect { library: PathBuf, report: PathBuf },
 }
 
 #[derive(Subcommand)]

@@ -20,11 +20,23 @@ pub fn run() -> Result<ExitCode, Error> {
     say(true, "host", format!("{} for {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH));
     let machine = Machine::load(DeviceName::Cpu, 0, &[])?;
     say(true, "cpu", format!("{}, {} threads", machine.facts.device, machine.facts.threads));
-    let folders: Vec<String> = registry.folders.iter().map(|folder| folder.display().to_string()).collect();
     let components: usize = registry.plugins.iter().map(|plugin| plugin.components.len()).sum();
-    say(components > 0, "plugins", format!("{components} components in {}", folders.join(", ")));
+    say(components > 0, "plugins", format!("{components} components in {} folders", registry.folders.len()));
+    for (index, folder) in registry.folders.iter().enumerate() {
+        let path = folder.path.display();
+        let place = format!("{}. {path} ({})", index + 1, folder.origin);
+        let there = folder.path.is_dir();
+        say(there, "folder", if there { place } else { format!("{place} is no folder") });
+    }
     for (path, reason) in &registry.rejected {
         say(false, "plugin", format!("{} {reason}", path.display()));
+    }
+    for refusal in registry.plugins.iter().filter_map(|plugin| registry.standing(plugin).err()) {
+        say(false, "plugin", refusal.to_string());
+    }
+    match registry.trust.lock().and_then(|path| Ok((path.display().to_string(), registry.trust.names()?))) {
+        Ok((path, names)) => say(true, "trust", format!("{} plugins in {path}", names.len())),
+        Err(error) => say(false, "trust", error.to_string()),
     }
     let presets = config::presets();
     say(!presets.is_empty(), "presets", presets.join(", "));

@@ -1,20 +1,30 @@
 //! `host plugins`.
 
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use engine::Error;
 use engine::config::describe;
-use engine::plugins::{Kind, Registry};
+use engine::plugins::{Accepted, Checked, Kind, Registry, check, inspect};
 use engine::suggest;
 
 use crate::arguments::PluginsCommand;
 use crate::output;
 
 pub fn run(command: PluginsCommand) -> Result<ExitCode, Error> {
+    if let PluginsCommand::Inspect { library, report } = &command {
+        inspect(library, report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let registry = Registry::discover();
     let text = match command {
         PluginsCommand::List => list(&registry),
         PluginsCommand::Info { name } => info(&registry, &name)?,
+        PluginsCommand::Check { library, seconds } => checked(&registry, &library, seconds)?,
+        PluginsCommand::Trust { library } => trust(&registry, &library)?,
+        PluginsCommand::Untrust { name } => untrust(&registry, &name)?,
+        PluginsCommand::Inspect { .. } => String::new(),
     };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -34,9 +44,12 @@ fn list(registry: &Registry) -> String {
     for (path, reason) in &registry.rejected {
         text += &format!("not usable: {} {reason}\n", path.display());
     }
+    for refusal in registry.plugins.iter().filter_map(|plugin| registry.standing(plugin).err()) {
+        text += &format!("not usable: {refusal}\n");
+    }
     if registry.plugins.is_empty() {
         let folders: Vec<String> =
-            registry.folders.iter().map(|folder| folder.display().to_string()).collect();
+            registry.folders.iter().map(|folder| folder.path.display().to_string()).collect();
         text +=
             &format!("no plugins in {}; `cargo xtask build` builds and stages them\n", folders.join(", "));
     }
@@ -70,4 +83,76 @@ fn info(registry: &Registry, name: &str) -> Result<String, Error> {
         }
     }
     Ok(text)
+}
+
+/// What a library holds, seen by a process that may fail in our place.
+fn checked(registry: &Registry, library: &str, seconds: f64) -> Result<String, Error> {
+    let found = registry.named(library)?;
+    let limit = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+    let absolute = std::path::absolute(&found.path).unwrap_or_else(|_| found.path.clone());
+    let Checked { info, components } = check(&found.path, limit, |report| inspector(&absolute, report))?;
+    let mut text = format!(
+        "plugin {} {} ({}) opens: plugin-api {}, {}, {}\n",
+        info.plugin,
+        info.version,
+        info.path.display(),
+        info.api,
+        info.rustc,
+        info.target
+    );
+    for component in components {
+        let options = format!("{} options", component.options);
+        text += &format!("  {:<10} {:<14} {options}\n", component.kind, component.name);
+    }
+    text += &match registry.standing(&info) {
+        Ok(Accepted::Build) => "it is one of the build's own\n".to_string(),
+        Ok(_) => "it is trusted\n".to_string(),
+        Err(refusal) => format!("{refusal}\n"),
+    };
+    Ok(text)
+}
+
+/// This program again, to open a library and write what it finds into `report`.
+fn inspector(library: &Path, report: &Path) -> Result<Command, Error> {
+    let this = std::env::current_exe()
+        .map_err(|error| Error::said(format!("the host does not find itself: {error}")))?;
+    let mut command = Command::new(this);
+    command.args(["plugins", "inspect"]).arg(library).arg(report);
+    Ok(command)
+}
+
+fn trust(registry: &Registry, library: &str) -> Result<String, Error> {
+    let info = registry.named(library)?;
+    let path = info.path.display();
+    if registry.standing(&info).is_ok_and(|accepted| accepted == Accepted::Build) {
+        return Ok(format!("plugin {} ({path}) is one of the build's own and needs no trust\n", info.plugin));
+    }
+    let sha256 = registry.trust.add(&info)?;
+    let mut text = format!("trusts plugin {} {} ({path}, SHA-256 {sha256})\n", info.plugin, info.version);
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let searched = registry.plugins.iter().any(|plugin| real(&plugin.path) == real(&info.path));
+    if !searched {
+        text += "it lies outside the search path: `host doctor` shows where the host looks\n";
+    }
+    Ok(text)
+}
+
+fn untrust(registry: &Registry, name: &str) -> Result<String, Error> {
+    let gone: Vec<PathBuf> = registry.trust.remove(name)?;
+    if gone.is_empty() {
+        let names = registry.trust.names()?;
+        let advice = match registry.plugins.iter().find(|info| info.plugin == name) {
+            Some(info) if registry.standing(info).is_ok() => {
+                format!(
+                    "; it is one of the build's own: take {} out of its folder instead",
+                    info.path.display()
+                )
+            }
+            _ if names.is_empty() => "; nor is any other".to_string(),
+            _ => suggest(name, names.iter().map(String::as_str)),
+        };
+        return Err(Error::said(format!("plugin {name:?} is not trusted{advice}")));
+    }
+    let files: Vec<String> = gone.iter().map(|path| path.display().to_string()).collect();
+    Ok(format!("trusts plugin {name} no more ({})\n", files.join(", ")))
 }

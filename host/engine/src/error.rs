@@ -47,7 +47,7 @@ fn first(errors: &[GraphError]) -> String {
 }
 
 /// What the system says, without its number and without the name of a file that only we know.
-fn reason(source: &std::io::Error) -> String {
+pub(crate) fn reason(source: &std::io::Error) -> String {
     let text = source.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }

@@ -29,16 +29,16 @@ pub struct Library {
 }
 
 impl Library {
-    /// Opens a library, running its initialisers, and checks version and layout.
+    /// Opens `copy`, the private copy of a library that may run: runs its initialisers, checks version and layout.
     #[allow(unsafe_code)]
-    pub fn open(info: &PluginInfo) -> Result<Library, Error> {
+    pub fn open(info: &PluginInfo, copy: &Path) -> Result<Library, Error> {
         let refuse = |reason: String| {
             Error::said(format!("plugin {} ({}) {reason}", info.plugin, info.path.display()))
         };
         count();
-        // SAFETY: the user placed this library in the plugin search path, which is what trusting it means; its
-        // initialisers are those of `inventory`.
-        let library = unsafe { open_library(&info.path) }
+        // SAFETY: the build or the user vouches for the bytes of this library, which is what trusting it means (in
+        // `check`, for one process that does nothing else); nobody but the user can change the copy while it is mapped.
+        let library = unsafe { open_library(copy) }
             .map_err(|error| refuse(format!("does not load: {error}; rebuild it for this machine")))?;
         // SAFETY: the symbol is a `LibHeader` if its first bytes are the magic; nothing else is read before that
         // holds. The reference lives as long as the library, which is forgotten below and so never unloaded.

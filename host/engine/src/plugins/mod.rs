@@ -1,9 +1,16 @@
-//! Plugins: what is there, without running it; and opened, when it is used.
+//! Plugins: what is there, without running it; and opened, when it is used and may be.
 
+mod check;
+mod copies;
 mod library;
+mod lock;
 mod metadata;
+mod places;
 mod registry;
+mod trust;
 
+pub use check::{Checked, Held, check, inspect};
 pub use library::{Component, Library, calls};
 pub use metadata::{ComponentInfo, PluginInfo};
-pub use registry::{Kind, Registry, beside_executable};
+pub use registry::{Folder, Kind, Registry, beside_executable};
+pub use trust::{Accepted, Judged, Trust};

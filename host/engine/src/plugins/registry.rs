@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plugin_api::abi::kind;
 
-use super::{Component, ComponentInfo, Library, PluginInfo, metadata};
+use super::{Accepted, Component, ComponentInfo, Library, PluginInfo, Trust, copies, metadata};
 use crate::Error;
 use crate::nearest::suggest;
 
@@ -36,9 +36,19 @@ impl Kind {
     }
 }
 
-/// Libraries of the search path, listed by their metadata and opened on first use.
+/// A folder of the search path.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub path: PathBuf,
+    /// Why it is one, in words.
+    pub origin: &'static str,
+}
+
+/// Libraries of the search path, listed by their metadata and opened on first use, if they may run.
 pub struct Registry {
-    pub folders: Vec<PathBuf>,
+    /// In the order in which they are searched.
+    pub folders: Vec<Folder>,
+    pub trust: Trust,
     pub plugins: Vec<PluginInfo>,
     /// Library files that are no usable plugins, and why.
     pub rejected: Vec<(PathBuf, String)>,
@@ -46,28 +56,65 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Looks in `HOST_PLUGIN_PATH`, then beside the executable, then in `lib/host` of its prefix. No plugin code runs.
+    /// Looks in `HOST_PLUGIN_PATH`, then beside the executable, then in `lib/host` of its prefix. No plugin code runs,
+    /// and later none but that of the build and of the plugins that the user trusts.
     pub fn discover() -> Registry {
-        let mut folders: Vec<PathBuf> = Vec::new();
+        let mut folders = Vec::new();
+        let mut add = |path: PathBuf, origin: &'static str| folders.push(Folder { path, origin });
         if let Some(path) = std::env::var_os("HOST_PLUGIN_PATH") {
-            folders.extend(std::env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty()));
+            let named = std::env::split_paths(&path).filter(|folder| !folder.as_os_str().is_empty());
+            named.for_each(|folder| add(folder, "HOST_PLUGIN_PATH"));
         }
-        folders.extend(beside_executable("plugins"));
-        Registry::of(folders)
+        beside_executable("plugins").into_iter().for_each(|folder| add(folder, "the host's own"));
+        Registry::search(folders, Trust::of_user())
     }
 
+    /// Looks in `folders`. The caller vouches for everything in them: no lock file is asked.
     pub fn of(folders: Vec<PathBuf>) -> Registry {
+        let folders = folders.into_iter().map(|path| Folder { path, origin: "given" }).collect();
+        Registry::search(folders, Trust::everything())
+    }
+
+    fn search(folders: Vec<Folder>, trust: Trust) -> Registry {
         let (mut plugins, mut rejected) = (Vec::new(), Vec::new());
         // A folder may be named twice, by HOST_PLUGIN_PATH and as the host's own.
         let mut seen = HashSet::new();
-        let files = folders.iter().flat_map(|folder| libraries(folder));
+        let files = folders.iter().flat_map(|folder| libraries(&folder.path));
         for path in files.filter(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone()))) {
             match metadata::read(&path) {
                 Ok(info) => plugins.push(info),
                 Err(reason) => rejected.push((path, reason)),
             }
         }
-        Registry { folders, plugins, rejected, open: RefCell::default() }
+        Registry { folders, trust, plugins, rejected, open: RefCell::default() }
+    }
+
+    /// The library at a path, or that of the plugin called so.
+    pub fn named(&self, word: &str) -> Result<PluginInfo, Error> {
+        let path = Path::new(word);
+        if path.components().count() > 1 || path.exists() {
+            return metadata::read(path).map_err(|reason| Error::said(format!("{word} {reason}")));
+        }
+        let matches: Vec<&PluginInfo> = self.plugins.iter().filter(|info| info.plugin == word).collect();
+        match matches[..] {
+            [info] => Ok(info.clone()),
+            [] => {
+                let advice = suggest(word, self.plugins.iter().map(|info| info.plugin.as_str()));
+                Err(Error::said(format!(
+                    "there is no file {word:?} here and no plugin of that name in the search path{advice}"
+                )))
+            }
+            [first, second, ..] => Err(Error::said(format!(
+                "two libraries call themselves {word}: {} and {}; say which file you mean",
+                first.path.display(),
+                second.path.display()
+            ))),
+        }
+    }
+
+    /// Why a library may run, or the sentence with which it would be refused. None of its code runs.
+    pub fn standing(&self, info: &PluginInfo) -> Result<Accepted, Error> {
+        self.trust.judge(info).map(|judged| judged.accepted)
     }
 
     /// All announced components of a kind, with their plugins.
@@ -127,19 +174,31 @@ impl Registry {
         if let Some(library) = self.open.borrow().get(&info.path) {
             return Ok(*library);
         }
-        let library = Library::open(info)?;
+        let judged = self.trust.judge(info)?;
+        let hint =
+            "the plugin cannot be used; check free space and permissions of the folder for temporary files";
+        let copy = copies::private(&judged.bytes, &judged.sha256).map_err(Error::file(&info.path, hint))?;
+        let library = Library::open(info, &copy.path)?;
         self.open.borrow_mut().insert(info.path.clone(), library);
         Ok(library)
     }
 
     fn unknown(&self, kind: Kind, name: &str) -> Error {
-        let known: Vec<&str> = self.components(kind).map(|(_, component)| component.name.as_str()).collect();
-        let folders: Vec<String> = self.folders.iter().map(|folder| folder.display().to_string()).collect();
+        let qualified = name.contains('/');
+        let known: Vec<String> = self
+            .components(kind)
+            .map(|(info, component)| match qualified {
+                true => format!("{}/{}", info.plugin, component.name),
+                false => component.name.clone(),
+            })
+            .collect();
+        let folders: Vec<String> =
+            self.folders.iter().map(|folder| folder.path.display().to_string()).collect();
         let looked = format!("looked in {}", folders.join(", "));
         let advice = if known.is_empty() {
             "; build plugins with `cargo xtask build`".to_string()
         } else {
-            suggest(name, known)
+            suggest(name, known.iter().map(String::as_str))
         };
         Error::said(format!("there is no {} {name:?}{advice} ({looked})", kind.name()))
     }

@@ -91,11 +91,7 @@ impl GraphBuilder for Tracer<'_> {
     }
 
     fn push_scope(&self, name: RStr<'_>) {
-        let mut state = self.state.borrow_mut();
-        state.graph.push_scope(&name);
-        if let Some(frame) = state.frames.last_mut() {
-            frame.scopes += 1;
-        }
+        self.state.borrow_mut().enter(&name);
     }
 
     /// Leaves a scope that the running component entered; those of its callers stay.

@@ -27,6 +27,19 @@ pub(super) enum Parameters<'t> {
     Banks(&'t Banks),
 }
 
+/// Most calls that a trace may make and most ops that it may have, derivatives included: beyond it, a loop has no end.
+/// The largest plan here has ninety thousand.
+const MOST_CALLS: usize = 1 << 22;
+
+/// Errors of one trace after which nothing more is looked at.
+const MOST_ERRORS: usize = 10_000;
+
+/// Components that may be traced inside each other; more of them are one that asks for itself.
+const MOST_FRAMES: usize = 64;
+
+/// Longest path of scopes: each op remembers its own.
+const MOST_SCOPE: usize = 4096;
+
 /// Name of the input that holds the step, counted from 0: the one scalar that evaluation has too.
 pub const STEP_INDEX: &str = "step_index";
 
@@ -73,6 +86,10 @@ pub(super) struct State<'t> {
     pub(super) carry: Carry,
     /// What the model says of its targets, where its training pass is not its forward pass.
     pub(super) correct: Option<NodeId>,
+    /// Calls that plugins have made.
+    calls: usize,
+    /// No call is looked at any more.
+    spent: bool,
 }
 
 /// A component while its code runs. It ends only the scopes and regions that it began.
@@ -135,6 +152,8 @@ impl<'t> Tracer<'t> {
             sequence: Sequence::default(),
             carry: Carry::new(lasting),
             correct: None,
+            calls: 0,
+            spent: false,
         };
         Tracer { state: RefCell::new(state), context, training }
     }
@@ -234,14 +253,14 @@ impl<'t> Tracer<'t> {
 
     /// Applies `change` to the state; errors it records get the plugins and the source line.
     pub(super) fn with(&self, loc: Loc<'_>, change: impl FnOnce(&mut State<'t>) -> NodeId) -> u32 {
-        self.noting(loc, change).0
+        self.noting(loc, |state| Some(change(state))).unwrap_or(NodeId::POISON).0
     }
 
-    /// [`Tracer::with`] for whatever `change` returns.
-    pub(super) fn noting<R>(&self, loc: Loc<'_>, change: impl FnOnce(&mut State<'t>) -> R) -> R {
+    /// [`Tracer::with`] for whatever `change` returns; nothing, where the trace has outgrown its limits.
+    pub(super) fn noting<R: Default>(&self, loc: Loc<'_>, change: impl FnOnce(&mut State<'t>) -> R) -> R {
         let mut state = self.state.borrow_mut();
         let before = state.graph.errors.len();
-        let result = change(&mut state);
+        let result = if state.may_go_on() { change(&mut state) } else { R::default() };
         if state.graph.errors.len() == before {
             return result;
         }
@@ -254,6 +273,41 @@ impl<'t> Tracer<'t> {
 }
 
 impl State<'_> {
+    /// Counts a call; false, with an error, for the one that is too many.
+    fn may_go_on(&mut self) -> bool {
+        if self.spent {
+            return false;
+        }
+        self.calls += 1;
+        let what = if self.calls > MOST_CALLS {
+            format!("the trace makes more than {MOST_CALLS} calls")
+        } else if self.graph.nodes.len() > MOST_CALLS {
+            format!("the trace has more than {MOST_CALLS} ops")
+        } else if self.graph.errors.len() > MOST_ERRORS {
+            format!("the trace has more than {MOST_ERRORS} errors")
+        } else {
+            return true;
+        };
+        self.spent = true;
+        self.graph.fail(None, what, "what is repeated at run time is a Scan; is there a loop without end?");
+        false
+    }
+
+    /// Enters a scope for the running component.
+    pub(super) fn enter(&mut self, name: &str) {
+        if !self.may_go_on() {
+            return;
+        }
+        if self.graph.current_scope().len() + name.len() > MOST_SCOPE {
+            self.graph.fail(None, format!("scopes are nested deeper than {MOST_SCOPE} letters"), "");
+            return;
+        }
+        self.graph.push_scope(name);
+        if let Some(frame) = self.frames.last_mut() {
+            frame.scopes += 1;
+        }
+    }
+
     /// `plugin model-transformer > attention-full, src/lib.rs:31`
     pub(super) fn location(&self, loc: Loc<'_>) -> String {
         let plugins: Vec<&str> = self.frames.iter().map(|frame| frame.plugin.as_str()).collect();
@@ -270,6 +324,9 @@ impl Tracer<'_> {
     pub(super) fn attention(&self, name: &str, options: &str) -> Result<Chosen, Error> {
         let no_backbone = || Error::said("asks for the run's attention backbone outside a model");
         let own = self.context.attention.ok_or_else(no_backbone)?;
+        if self.state.borrow().frames.len() > MOST_FRAMES {
+            return Err(Error::said(format!("components ask for each other more than {MOST_FRAMES} deep")));
+        }
         let malformed =
             |error: serde_json::Error| Error::said(format!("attention options are malformed: {error}"));
         let overlay: Value = serde_json::from_str(options).map_err(malformed)?;
