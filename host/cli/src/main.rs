@@ -5,6 +5,7 @@
 mod arguments;
 mod bisect;
 mod doctor;
+mod new;
 mod output;
 mod plugins;
 mod report;

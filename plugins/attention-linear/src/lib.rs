@@ -56,7 +56,8 @@ impl Attention for Linear {
         let [q, k] = [q, k].map(|x| positions.map_or(x, |at| cx.rope(x, at, self.rope_theta)));
         let size = q.dim(-1);
 
-        // What a sequence has left behind: zeros where it starts.
+        // What earlier chunks of the sequence have left behind: zeros where it starts.
+        cx.reads_contexts_whole();
         let state = cx.fast("state", cx.constant(0.0, DType::F32, &[h, size, size]), Lifetime::Sequence);
         let log_decay_bht = self.log_decay(cx).repeat(&[b, h, t]);
         let s_bhkk = state.value().repeat(&[b, h, size, size]);
