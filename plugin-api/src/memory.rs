@@ -99,6 +99,16 @@ impl<'c> Cx<'c> {
         }
     }
 
+    /// Says that this layer cannot read on from call to call: what it keeps takes in every token that it is given, as a
+    /// recurrence does, and a call may give it tokens again or more than a row has. A session then reads contexts whole,
+    /// each time anew. Nothing happens in training.
+    #[track_caller]
+    pub fn reads_contexts_whole(&'c self) {
+        if self.context().is_some() {
+            self.fail("this layer reads contexts whole, each time anew");
+        }
+    }
+
     /// In a session: position of the first token read now in each row's context, i32`[B]`, and how many tokens a
     /// context can hold.
     fn context(&'c self) -> Option<(Tensor<'c>, usize)> {

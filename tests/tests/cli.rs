@@ -43,6 +43,8 @@ fn the_flags_are_frozen() {
     let commands = sandbox.host(&["plugins", "--help"]).stdout;
     says(&commands, &["  list ", "  info ", "  check ", "  trust ", "  untrust "]);
     assert!(!commands.contains("inspect"), "it is no command for people: {commands}");
+    assert_eq!(help(&["plugins", "new", "--help"]), ["--path <DIR>", "-h, --help"]);
+    assert_eq!(help(&["config", "check", "--help"]), help(&["config", "show", "--help"]));
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
     let commands = sandbox.host(&["--help"]).stdout;
     says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  doctor "]);
@@ -93,13 +95,33 @@ fn plugins_are_listed_without_running_them() {
 fn a_component_explains_its_options() {
     let sandbox = Sandbox::new();
     let info = sandbox.host(&["plugins", "info", "transformer"]).succeeded().stdout;
-    says(
-        &info,
-        &["model transformer (plugin model-transformer)", "d_model", "integer", "default 128", "Width D."],
-    );
-    says(&info, &["pre | post", "default \"pre\"", "true", "boolean"]);
+    says(&info, &["model transformer (plugin model-transformer)"]);
+    let row = |text: &str, key: &str| {
+        let found = text.lines().find(|line| line.split_whitespace().next() == Some(key));
+        let words = found.unwrap_or_else(|| panic!("{key}: {text}")).split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row(&info, "option"), "option type default range");
+    assert_eq!(row(&info, "d_model"), "d_model integer 128 1.. Width D.");
+    says(&row(&info, "norm"), &["norm pre | post \"pre\" Where attention"]);
+    assert_eq!(row(&info, "tied"), "tied boolean true One matrix for embedding and head.");
     let qualified = sandbox.host(&["plugins", "info", "optim-adamw/adamw"]).succeeded().stdout;
-    says(&qualified, &["optimizer adamw (plugin optim-adamw)", "beta1", "number", "default 0.9"]);
+    says(&qualified, &["optimizer adamw (plugin optim-adamw)"]);
+    assert_eq!(row(&qualified, "beta1"), "beta1 number 0.9 0.0..0.999999 Decay of m.");
+}
+
+#[test]
+fn a_configuration_is_checked_without_a_run() {
+    let sandbox = Sandbox::new();
+    let check = |words: &[&str]| sandbox.host(&[&["config", "check"][..], SMALL, words].concat());
+    let text = check(&["--attention=linear"]).succeeded().stdout;
+    says(&text, &["fit to run: transformer with linear attention, adamw, ", " parameters, "]);
+    says(
+        &check(&["--set=heads=3"]).failed(),
+        &["attention.full.heads", "3 heads do not divide d_model = 32"],
+    );
+    says(&check(&["--set=heads=0"]).failed(), &["0 is below 1, the smallest allowed"]);
+    assert!(!sandbox.path("runs").exists());
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod golden;
 mod install;
 mod links;
 mod markdown;
+mod new_plugin;
 mod output;
 mod reference;
 mod run;
@@ -56,6 +57,14 @@ enum Task {
     Check,
     /// Write docs/op-reference.md from the op table
     Docs,
+    /// Make a folder in plugins/ for a new plugin, which builds and does something small
+    NewPlugin {
+        /// What the component is
+        #[arg(value_parser = scaffold::Kind::ALL.map(scaffold::Kind::word))]
+        kind: String,
+        /// Its name: small letters, digits and hyphens
+        name: String,
+    },
     /// Lines per crate, the longest files, and the budget they must keep
     Size,
     /// Build, then `cargo test` on the whole workspace; everything after `test` is passed on as it stands
@@ -98,6 +107,7 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Install { prefix } => install::command(&workspace, prefix),
         Task::Check => check::command(&workspace),
         Task::Docs => reference::command(&workspace),
+        Task::NewPlugin { kind, name } => new_plugin::command(&workspace, &kind, &name),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
         Task::Golden { dir, device, verbose } => {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use engine::bisect::TOLERANCE;
 use engine::config::Request;
 use engine::evals::Tasks;
+use scaffold::Kind;
 
 /// An engine for architecture research on language models.
 #[derive(Parser)]
@@ -57,7 +58,7 @@ pub enum Command {
 pub enum PluginsCommand {
     /// Every component in the search path; runs none of their code.
     List,
-    /// Options of a component, with type, default and doc.
+    /// Options of a component, with type, default, range and doc.
     Info {
         /// `name` or `plugin/name`.
         name: String,
@@ -85,12 +86,26 @@ pub enum PluginsCommand {
     /// The other side of `check`.
     #[command(hide = true)]
     Inspect { library: PathBuf, report: PathBuf },
+    /// A crate for a plugin of your own, which builds and does something small.
+    New {
+        /// What the component is.
+        #[arg(value_name = "KIND", value_parser = Kind::ALL.map(Kind::word))]
+        kind: String,
+        /// Its name: small letters, digits and hyphens.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// New folder; without it, KIND-NAME here.
+        #[arg(long, value_name = "DIR")]
+        path: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
     /// Every value, with where it came from.
     Show(Box<ConfigArguments>),
+    /// Everything that a run does before its first step: options are judged, plugins traced, plans made.
+    Check(Box<ConfigArguments>),
 }
 
 /// What decides a configuration.

@@ -6,6 +6,7 @@ mod arguments;
 mod bisect;
 mod doctor;
 mod eval;
+mod new;
 mod output;
 mod plugins;
 mod report;

@@ -5,12 +5,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use engine::Error;
-use engine::config::describe;
+use engine::config::{Described, describe};
 use engine::plugins::{Accepted, Checked, Kind, Registry, check, inspect};
 use engine::suggest;
 
 use crate::arguments::PluginsCommand;
-use crate::output;
+use crate::{new, output};
 
 pub fn run(command: PluginsCommand) -> Result<ExitCode, Error> {
     if let PluginsCommand::Inspect { library, report } = &command {
@@ -25,6 +25,7 @@ pub fn run(command: PluginsCommand) -> Result<ExitCode, Error> {
         PluginsCommand::Trust { library } => trust(&registry, &library)?,
         PluginsCommand::Untrust { name } => untrust(&registry, &name)?,
         PluginsCommand::Inspect { .. } => String::new(),
+        PluginsCommand::New { kind, name, path } => new::run(&registry, &kind, &name, path)?,
     };
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -78,9 +79,7 @@ fn info(registry: &Registry, name: &str) -> Result<String, Error> {
             component.plugin,
             component.summary()
         );
-        for [key, kind, default, doc] in describe(&component.schema()?) {
-            text += &format!("  {key:<14} {kind:<24} default {default:<10} {}\n", doc.replace('\n', " "));
-        }
+        text += &table(&describe(&component.schema()?));
     }
     Ok(text)
 }
@@ -155,4 +154,29 @@ fn untrust(registry: &Registry, name: &str) -> Result<String, Error> {
     }
     let files: Vec<String> = gone.iter().map(|path| path.display().to_string()).collect();
     Ok(format!("trusts plugin {name} no more ({})\n", files.join(", ")))
+}
+
+/// Options below their heads, each column as wide as its widest cell.
+fn table(rows: &[Described]) -> String {
+    const HEADS: [&str; 4] = ["option", "type", "default", "range"];
+    let cells =
+        |row: &Described| [&row.key, &row.kind, &row.default, &row.range].map(|cell| cell.replace('\n', " "));
+    let width = |column: usize| {
+        let widths = rows.iter().map(|row| cells(row)[column].chars().count());
+        widths.chain([HEADS[column].len()]).max().unwrap_or_default()
+    };
+    let widths = [0, 1, 2, 3].map(width);
+    let line = |cells: [&str; 4], doc: &str| {
+        let cells: String =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        format!("  {}\n", format!("{cells}{doc}").trim_end())
+    };
+    if rows.is_empty() {
+        return "  no options\n".into();
+    }
+    let lines = rows.iter().map(|row| {
+        let cells = cells(row);
+        line([0, 1, 2, 3].map(|column| cells[column].as_str()), &row.doc.replace('\n', " "))
+    });
+    std::iter::once(line(HEADS, "")).chain(lines).collect()
 }

@@ -131,26 +131,54 @@ pub fn choices(schema: &Value) -> Option<Vec<&str>> {
     Some(names)
 }
 
-/// Type, default and doc of each option, for `plugins info`.
-pub fn describe(schema: &Value) -> Vec<[String; 4]> {
+/// An option as `plugins info` shows it.
+pub struct Described {
+    pub key: String,
+    /// JSON types, or the names of a choice.
+    pub kind: String,
+    pub default: String,
+    /// `1..`, `0..0.9`; empty where every value of the type will do.
+    pub range: String,
+    pub doc: String,
+}
+
+/// Every option of a schema.
+pub fn describe(schema: &Value) -> Vec<Described> {
     let properties = schema.get("properties").and_then(Value::as_object);
     let row = |(key, field): (&String, &Value)| {
         let target = deref(field, schema);
         let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_string);
+        let kinds = target.get("anyOf").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let kind = match choices(target) {
             Some(names) => names.join(" | "),
-            None => match target.get("anyOf").and_then(Value::as_array) {
-                Some(kinds) => {
-                    kinds.iter().filter_map(|kind| text(kind, "type")).collect::<Vec<_>>().join(" | ")
-                }
-                None => text(target, "type").unwrap_or_default(),
-            },
+            None if kinds.is_empty() => text(target, "type").unwrap_or_default(),
+            None => kinds.iter().filter_map(|kind| text(kind, "type")).collect::<Vec<_>>().join(" | "),
         };
-        let default = field.get("default").map(Value::to_string).unwrap_or_default();
-        let doc = text(field, "description").or_else(|| text(target, "description")).unwrap_or_default();
-        [key.clone(), kind, default, doc]
+        Described {
+            key: key.clone(),
+            kind,
+            default: field.get("default").map(Value::to_string).unwrap_or_default(),
+            range: std::iter::once(target)
+                .chain(kinds)
+                .map(range)
+                .find(|range| !range.is_empty())
+                .unwrap_or_default(),
+            doc: text(field, "description").or_else(|| text(target, "description")).unwrap_or_default(),
+        }
     };
     properties.map(|map| map.iter().map(row).collect()).unwrap_or_default()
+}
+
+/// The bounds of a number. A whole number that may not be negative has the bound 0, which goes without saying.
+fn range(schema: &Value) -> String {
+    let bound = |key: &str| schema.get(key).filter(|bound| bound.is_number()).map(Value::to_string);
+    let is_unsigned =
+        schema.get("format").and_then(Value::as_str).is_some_and(|name| name.starts_with("uint"));
+    match (bound("minimum"), bound("maximum")) {
+        (Some(least), None) if is_unsigned && least == "0" => String::new(),
+        (None, None) => String::new(),
+        (least, most) => format!("{}..{}", least.unwrap_or_default(), most.unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -184,6 +212,7 @@ mod tests {
         assert_eq!(reason(json!("x")).as_deref(), Some("\"x\" is neither a number nor a list"));
         assert_eq!(reason(json!([0.1, "x"])).as_deref(), Some("\"x\" is not a number (in [0.1,\"x\"])"));
         assert_eq!(reason(json!(-1)).as_deref(), Some("-1 is below 0, the smallest allowed"));
-        assert_eq!(describe(&schema)[0][1], "number | array");
+        let [lr] = &describe(&schema)[..] else { panic!("one option") };
+        assert_eq!((lr.kind.as_str(), lr.range.as_str()), ("number | array", "0.."));
     }
 }

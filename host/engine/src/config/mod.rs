@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-pub use check::describe;
+pub use check::{Described, describe};
 pub use fallback::Fallback;
 pub use layers::presets;
 pub use settings::{

@@ -92,7 +92,7 @@ impl Registry {
     /// The library at a path, or that of the plugin called so.
     pub fn named(&self, word: &str) -> Result<PluginInfo, Error> {
         let path = Path::new(word);
-        if path.components().count() > 1 || path.exists() {
+        if path.components().count() > 1 || path.is_file() {
             return metadata::read(path).map_err(|reason| Error::said(format!("{word} {reason}")));
         }
         let matches: Vec<&PluginInfo> = self.plugins.iter().filter(|info| info.plugin == word).collect();
