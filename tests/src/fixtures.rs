@@ -23,6 +23,8 @@ fn built() -> PathBuf {
             "alone",
             "faulty",
             "learner",
+            "newer",
+            "older",
         ];
         let target = release.parent().expect("release lies in the target folder");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -39,19 +41,32 @@ fn built() -> PathBuf {
 impl Sandbox {
     /// The host with the fixture `name` (`faulty`) among its plugins.
     pub fn host_with(&self, name: &str, words: &[&str]) -> Outcome {
-        self.lay(name);
+        self.host_with_changed(name, |_| (), words)
+    }
+
+    /// The host with the fixture `name` among its plugins after `change` has been at its bytes.
+    pub fn host_with_changed(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Vec<u8>),
+        words: &[&str],
+    ) -> Outcome {
+        self.lay(name, change);
         let output = self.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
         Outcome::of(words, output.expect("the host starts"))
     }
+
     /// The plugins of the host, with the fixture `name` among them, for tests that trace without a run.
     pub fn registry_with(&self, name: &str) -> Registry {
-        Registry::of(vec![host().with_file_name("plugins"), self.lay(name)])
+        Registry::of(vec![host().with_file_name("plugins"), self.lay(name, |_| ())])
     }
 
     /// Puts a fixture into the folder `plugins`.
-    fn lay(&self, name: &str) -> PathBuf {
+    fn lay(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
         let file = format!("{}{name}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-        self.write(&format!("plugins/{file}"), std::fs::read(built().join(&file)).expect("cargo built it"));
+        let mut bytes = std::fs::read(built().join(&file)).expect("cargo built it");
+        change(&mut bytes);
+        self.write(&format!("plugins/{file}"), bytes);
         self.path("plugins")
     }
 }

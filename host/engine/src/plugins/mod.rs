@@ -1,5 +1,6 @@
 //! Plugins: what is there, without running it; and opened, when it is used.
 
+mod layout;
 mod library;
 mod metadata;
 mod registry;
