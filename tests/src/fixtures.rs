@@ -24,6 +24,8 @@ fn built() -> PathBuf {
             "faulty",
             "hostile",
             "learner",
+            "newer",
+            "older",
         ];
         let target = release.parent().expect("release lies in the target folder");
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -40,7 +42,12 @@ fn built() -> PathBuf {
 impl Sandbox {
     /// The host with the fixture `name` (`faulty`) among its plugins, trusted.
     pub fn host_with(&self, name: &str, words: &[&str]) -> Outcome {
-        let path = self.lay(name);
+        self.host_with_bytes(name, fixture(name), words)
+    }
+
+    /// [`Sandbox::host_with`] for a library of other bytes than were built.
+    pub fn host_with_bytes(&self, name: &str, bytes: Vec<u8>, words: &[&str]) -> Outcome {
+        let path = self.write(&format!("plugins/{}", library(name)), bytes);
         self.host(&["plugins", "trust", &path.display().to_string()]).succeeded();
         let output = self.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
         Outcome::of(words, output.expect("the host starts"))

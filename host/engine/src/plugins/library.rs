@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi_stable::StableAbi;
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::std_types::{RBox, RErr, ROk, RResult};
 use plugin_api::abi::{
     API_VERSION, AttentionObject_TO, ComponentEntry_Ref, EvalObject_TO, HEADER_SYMBOL, LibHeader, MAGIC,
@@ -12,7 +11,7 @@ use plugin_api::abi::{
 };
 use plugin_api::{Dims, Fault, OP_SET_VERSION};
 
-use super::PluginInfo;
+use super::{PluginInfo, layout};
 use crate::Error;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -70,13 +69,8 @@ impl Library {
             );
         }
         let (theirs, ours) = ((header.layout)(), <PluginRoot_Ref as StableAbi>::LAYOUT);
-        let older_first = if minor > API_VERSION.1 { (ours, theirs) } else { (theirs, ours) };
-        check_layout_compatibility(older_first.0, older_first.1).map_err(|error| {
-            tracing::debug!("{error}");
-            let first = error.to_string();
-            let first =
-                first.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_string();
-            refuse(format!("has another layout than ABI {major}.{minor} says ({first}); rebuild it"))
+        layout::check(theirs, ours, minor > API_VERSION.1).map_err(|difference| {
+            refuse(format!("has another layout than ABI {major}.{minor} says ({difference}); rebuild it"))
         })?;
         Ok(Library { root: (header.root)() })
     }

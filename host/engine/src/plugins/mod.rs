@@ -2,6 +2,7 @@
 
 mod check;
 mod copies;
+mod layout;
 mod library;
 mod lock;
 mod metadata;
