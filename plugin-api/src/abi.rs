@@ -41,6 +41,16 @@ pub mod kind {
     pub const NAMES: [&str; 4] = ["model", "attention", "optimizer", "eval"];
 }
 
+/// Levels of the log; each includes those before it. Since 1.1.
+pub mod level {
+    pub const OFF: u8 = 0;
+    pub const ERROR: u8 = 1;
+    pub const WARN: u8 = 2;
+    pub const INFO: u8 = 3;
+    pub const DEBUG: u8 = 4;
+    pub const TRACE: u8 = 5;
+}
+
 /// Parameter roles.
 pub mod role {
     pub const MATRIX: u8 = 0;
@@ -451,6 +461,17 @@ pub trait EvalObject {
     fn run(&self, session: SessionRef<'_>, host: ServicesRef<'_>) -> RResult<RString, PluginError>;
 }
 
+/// Where the log of a plugin goes. Since 1.1.
+#[sabi_trait]
+pub trait LogSink: Send + Sync {
+    /// Whether the host wants events of this `level` (see [`level`]) and target. Since 1.1.
+    fn enabled(&self, level: u8, target: RStr<'_>) -> bool;
+
+    /// `message` with its fields, and the spans it happened in, outermost first. Since 1.1.
+    #[sabi(last_prefix_field)]
+    fn event(&self, level: u8, target: RStr<'_>, message: RStr<'_>, spans: RStr<'_>, loc: Loc<'_>);
+}
+
 /// A component of a library. Exactly the constructor of its kind is usable; the others return an error.
 #[repr(C)]
 #[derive(StableAbi)]
@@ -484,6 +505,8 @@ pub struct PluginRoot {
     pub version: RStr<'static>,
     #[sabi(last_prefix_field)]
     pub components: extern "C" fn() -> RVec<ComponentEntry_Ref>,
+    /// Sends the library's log to the sink from now on: events of at most `level`. Since 1.1.
+    pub log: extern "C" fn(sink: LogSink_TO<'static, RBox<()>>, level: u8),
 }
 
 /// Plain data under [`HEADER_SYMBOL`]: read field by field before any typed call. Its layout never changes.

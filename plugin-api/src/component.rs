@@ -211,7 +211,8 @@ pub fn plugin_root(plugin: &'static str, version: &'static str) -> PluginRoot_Re
     extern "C" fn components() -> RVec<ComponentEntry_Ref> {
         inventory::iter::<Registration>.into_iter().map(|registration| (registration.entry)()).collect()
     }
-    let root = PluginRoot { plugin: plugin.into(), version: version.into(), components };
+    let root =
+        PluginRoot { plugin: plugin.into(), version: version.into(), components, log: crate::log::log };
     root.leak_into_prefix()
 }
 

@@ -42,6 +42,7 @@ mod guard;
 mod indexing;
 mod kinds;
 mod layers;
+mod log;
 mod matrices;
 mod memory;
 mod metadata;
@@ -72,12 +73,12 @@ pub use regions::Scan;
 pub use tensor::Tensor;
 
 #[doc(hidden)]
-pub use {abi_stable, inventory, schemars, serde, serde_json};
+pub use {abi_stable, inventory, schemars, serde, serde_json, tracing};
 
 /// All that a component's file needs.
 pub mod prelude {
     pub use crate::{attention, attention_with, causal_conv, component, export_plugin, options};
-    pub use crate::{gated_delta_rule, linear_attention};
+    pub use crate::{gated_delta_rule, linear_attention, tracing};
     pub use crate::{
         Attend, Attention, Cx, DType, Dims, Eval, Fast, Fault, Group, Init, Layout, Lifetime, Loss, Mask,
         Metric, Model, Optimizer, Output, Past, Role, Scan, Tensor, Trained,

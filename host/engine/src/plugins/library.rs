@@ -11,7 +11,7 @@ use plugin_api::abi::{
 };
 use plugin_api::{Dims, Fault, OP_SET_VERSION};
 
-use super::{PluginInfo, layout};
+use super::{PluginInfo, layout, log};
 use crate::Error;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -72,7 +72,13 @@ impl Library {
         layout::check(theirs, ours, minor > API_VERSION.1).map_err(|difference| {
             refuse(format!("has another layout than ABI {major}.{minor} says ({difference}); rebuild it"))
         })?;
-        Ok(Library { root: (header.root)() })
+        let root = (header.root)();
+        // A library from before ABI 1.1 has no log.
+        if let Some(into) = root.log() {
+            let (sink, greatest) = log::sink(&info.plugin);
+            into(sink, greatest);
+        }
+        Ok(Library { root })
     }
 
     pub fn components(&self) -> Vec<Component> {

@@ -5,6 +5,7 @@ mod copies;
 mod layout;
 mod library;
 mod lock;
+mod log;
 mod metadata;
 mod places;
 mod registry;
