@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod abi_snapshot;
 mod build;
 mod check;
 mod files;
@@ -65,6 +66,8 @@ enum Task {
         /// Its name: small letters, digits and hyphens
         name: String,
     },
+    /// Freeze plugin-api/src/abi.rs as the snapshot of its version
+    AbiSnapshot,
     /// Lines per crate, the longest files, and the budget they must keep
     Size,
     /// Build, then `cargo test` on the whole workspace; everything after `test` is passed on as it stands
@@ -108,6 +111,7 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::Check => check::command(&workspace),
         Task::Docs => reference::command(&workspace),
         Task::NewPlugin { kind, name } => new_plugin::command(&workspace, &kind, &name),
+        Task::AbiSnapshot => abi_snapshot::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
         Task::Golden { dir, device, verbose } => {
