@@ -84,7 +84,7 @@ fn the_fallback_has_its_own_options_and_rate() {
         says(line.unwrap_or_else(|| panic!("{key} is missing: {shown}")), &parts);
     }
     let info = sandbox.host(&["plugins", "info", "muon"]).succeeded().stdout;
-    says(&info, &["fallback_lr", "default \"adamw\"", "original | match_rms_adamw"]);
+    says(&info, &["fallback_lr", "\"adamw\"", "original | match_rms_adamw"]);
 }
 
 #[test]
