@@ -41,8 +41,8 @@ fn next(kind: Kind, name: &str, package: &str, folder: &Path) -> String {
          cargo build --release\n      \
          export HOST_PLUGIN_PATH=target/release\n      \
          host plugins trust {package}    # again after each change: a library is known by its bytes\n      \
-         host run {flag} {name} --steps 20\n",
+         host {trial}\n",
         word = kind.word(),
-        flag = kind.flag(),
+        trial = kind.trial(name),
     )
 }
