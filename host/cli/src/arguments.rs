@@ -206,6 +206,7 @@ impl ConfigArguments {
             device: self.device,
             threads: self.threads,
             no_preset: false,
+            no_evals: false,
         }
     }
 }
