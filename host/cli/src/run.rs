@@ -14,7 +14,7 @@ use crate::arguments::RunArguments;
 use crate::{output, report};
 
 /// Exit code of a run that the user stopped.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let started = Instant::now();
