@@ -45,9 +45,10 @@ fn the_flags_are_frozen() {
     assert!(!commands.contains("inspect"), "it is no command for people: {commands}");
     assert_eq!(help(&["plugins", "new", "--help"]), ["--path <DIR>", "-h, --help"]);
     assert_eq!(help(&["config", "check", "--help"]), help(&["config", "show", "--help"]));
+    assert_eq!(help(&["dev", "--help"]), ["--once", "-h, --help"]);
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
     let commands = sandbox.host(&["--help"]).stdout;
-    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  doctor "]);
+    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  eval ", "  dev ", "  doctor "]);
     says(&sandbox.host(&["--version"]).succeeded().stdout, &["host 0."]);
 }
 

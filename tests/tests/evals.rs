@@ -1,6 +1,6 @@
 //! Evals: plugins that measure a trained run, with the numbers of the run's own evaluation where they measure the same.
 
-use host_tests::{Sandbox, says};
+use host_tests::{Run, Sandbox, host, says};
 use serde_json::Value;
 
 const SMALL: [&str; 9] = [
@@ -82,4 +82,79 @@ fn recall_needs_the_stories() {
     sandbox.train("run", &flags);
     says(&sandbox.host(&["eval", "run", "--task=recall"]).failed(), &["recall", "no questions"]);
     says(&sandbox.host(&["eval", "run", "--task=perplexity"]).succeeded().stdout, &["bits_per_byte"]);
+}
+
+#[test]
+fn a_run_is_measured_at_its_end() {
+    let sandbox = Sandbox::new();
+    let evals = "evals = [\"perplexity\", \"recall\"]";
+    sandbox.write("my.toml", format!("[train]\n{evals}\n\n[eval.recall]\ntexts = 4\n"));
+    let flags = ["run", "--steps=3", "--config=my.toml", "--set=learn=false", "--out=run"];
+    // Both have an option of this name.
+    says(
+        &sandbox.host(&[&flags[..], &SMALL].concat()).failed(),
+        &["\"learn\" could mean eval.perplexity.learn or eval.recall.learn"],
+    );
+    let flags = ["run", "--steps=3", "--config=my.toml", "--set=perplexity.learn=false", "--out=run"];
+    let report = sandbox.host(&[&flags[..], &SMALL].concat()).succeeded().stdout;
+    says(&report, &["task", "95 %", "perplexity", "bits_per_byte", "recall", "accuracy", "chance"]);
+    let run = Run::at(sandbox.path("run"));
+    let summary = run.json("summary.json");
+    let [perplexity, recall] = [0, 1].map(|task| &summary["evals"][task]);
+    assert_eq!(
+        (perplexity["step"].as_u64(), perplexity["options"]["learn"].as_bool()),
+        (Some(3), Some(false))
+    );
+    assert_eq!(recall["options"]["texts"], 4);
+    let (bits, wanted) = (metric(&summary["evals"], 0, "bits_per_byte"), &summary["val_bits_per_byte"]);
+    assert!((bits["value"].as_f64().unwrap() - wanted.as_f64().unwrap()).abs() < 1e-4, "{summary}");
+    for task in ["perplexity", "recall"] {
+        let written = run.json(&format!("evals/{task}.json"));
+        assert!(summary["evals"].as_array().unwrap().contains(&written), "{task}");
+    }
+
+    // No plan of training is compiled for it.
+    let mut eval = sandbox.command(host());
+    eval.env("HOST_DUMP", "plans").args(["eval", "run", "--task=perplexity"]);
+    assert!(eval.output().expect("the host starts").status.success());
+    assert!(sandbox.path("plans/read").is_dir() && !sandbox.path("plans/eval").exists());
+
+    // Later by hand, with the run's options, and again at the end of a longer run.
+    let told = sandbox.host(&["eval", "run", "--task=recall", "--json"]).succeeded().stdout;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told[0]["metrics"], &told[0]["options"]), (&recall["metrics"], &recall["options"]));
+    sandbox.host(&["run", "--resume=run", "--steps=4"]).succeeded();
+    assert_eq!(run.json("evals/perplexity.json")["step"], 4);
+    assert_eq!(run.json("summary.json")["evals"][1]["step"], 4);
+}
+
+#[test]
+fn evals_of_a_run_are_checked_before_its_first_step() {
+    let sandbox = Sandbox::new();
+    let refused = |sets: &[&str]| sandbox.refused(sets);
+    says(
+        &refused(&["--set=evals=[\"recal\"]"]),
+        &["train.evals", "recal", "did you mean recall?", "(from --set train.evals)"],
+    );
+    says(&refused(&["--set=evals=recall"]), &["train.evals", "\"recall\" is not a list"]);
+    says(&refused(&["--set=evals=[\"hope\"]"]), &["train.evals", "there is no eval \"hope\""]);
+    says(
+        &refused(&["--set=evals=[\"recall\", \"eval-recall/recall\"]"]),
+        &["train.evals", "recall is named twice"],
+    );
+    let one = "--set=evals=[\"recall\"]";
+    says(&refused(&[one, "--set=recall.lern=false"]), &["\"recall.lern\" is no known key"]);
+    says(&refused(&[one, "--set=recall.texts=-1"]), &["eval.recall.texts", "-1"]);
+    sandbox.write("my.toml", "[eval.recal]\ntexts = 3\n");
+    says(
+        &refused(&["--config=my.toml"]),
+        &["eval.recal", "names no eval that is installed", "did you mean recall?", "my.toml line 1"],
+    );
+    sandbox.write("my.toml", "[eval]\nrecall = 3\n");
+    says(&refused(&["--config=my.toml"]), &["eval.recall", "is no known key", "my.toml line 2"]);
+    // Options of an eval that does not run are none of the run's.
+    sandbox.write("my.toml", "[eval.recall]\ntexts = 3\n");
+    let run = sandbox.train("run", &["--config=my.toml", "--steps=1"]);
+    assert!(!run.file("config.toml").contains("[eval"), "{}", run.file("config.toml"));
+    assert_eq!(run.json("summary.json")["evals"].as_array().map(Vec::len), Some(0));
 }

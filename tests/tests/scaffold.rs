@@ -1,14 +1,9 @@
 //! New plugins as `host plugins new` makes them: each kind builds outside of the workspace, passes its own test, is found
-//! and trains.
+//! and trains, or measures.
 
 use std::path::Path;
 
 use host_tests::{Outcome, Run, SMALL, Sandbox, host, root, says};
-
-/// Options of `SMALL` that the model or the backbone of the run does not have are left out.
-fn sizes(without: &[&str]) -> Vec<&'static str> {
-    SMALL.iter().copied().filter(|set| without.iter().all(|name| !set.contains(name))).collect()
-}
 
 /// Cargo in the folder of a new crate, with the dependencies that the workspace has already compiled.
 fn cargo(sandbox: &Sandbox, folder: &str, words: &[&str]) {
@@ -21,59 +16,99 @@ fn cargo(sandbox: &Sandbox, folder: &str, words: &[&str]) {
     assert_eq!(said, "", "a new plugin compiles without warnings");
 }
 
-/// Makes, tests and builds a plugin, lays it into `plugins`, and trains with it for two steps.
-#[track_caller]
-fn grows(kind: &str, package: &str, flag: &str, without: &[&str]) {
-    let sandbox = Sandbox::new();
-    let made = sandbox.host(&["plugins", "new", kind, "first"]).succeeded().stdout;
-    says(&made, &[&format!("made {package}"), &format!("cd {package}"), "cargo build --release"]);
-    says(&made, &[&format!("host plugins trust {package}"), &format!("host run {flag} first")]);
-    let source = sandbox.path(&format!("{package}/src/lib.rs"));
-    assert!(source.is_file());
+/// A host beside a new plugin that was made, tested, built, laid into `plugins` and trusted.
+struct Grown {
+    sandbox: Sandbox,
+    package: &'static str,
+}
 
-    // The versions of the workspace, which need no registry.
-    std::fs::copy(root().join("Cargo.lock"), sandbox.path(&format!("{package}/Cargo.lock"))).expect("a copy");
-    cargo(&sandbox, package, &["test"]);
-    cargo(&sandbox, package, &["build"]);
-    let library = package.replace('-', "_");
-    let file = format!("{}{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-    let bytes = std::fs::read(host().with_file_name(&file)).expect("cargo built it");
-    sandbox.write(&format!("plugins/{file}"), bytes);
+impl Grown {
+    /// `trial` is what the host says to type to see the plugin at work.
+    #[track_caller]
+    fn new(kind: &str, package: &'static str, trial: &str) -> Grown {
+        let sandbox = Sandbox::new();
+        let made = sandbox.host(&["plugins", "new", kind, "first"]).succeeded().stdout;
+        says(&made, &[&format!("made {package}"), &format!("cd {package}"), "cargo build --release"]);
+        says(&made, &[&format!("host plugins trust {package}"), &format!("host {trial}")]);
 
-    let with_it = |words: &[&str]| {
-        let output = sandbox.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
+        // The versions of the workspace, which need no registry.
+        std::fs::copy(root().join("Cargo.lock"), sandbox.path(&format!("{package}/Cargo.lock")))
+            .expect("a copy");
+        cargo(&sandbox, package, &["test"]);
+        cargo(&sandbox, package, &["build"]);
+        let library = package.replace('-', "_");
+        let file = format!("{}{library}{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        let bytes = std::fs::read(host().with_file_name(&file)).expect("cargo built it");
+        sandbox.write(&format!("plugins/{file}"), bytes);
+
+        let grown = Grown { sandbox, package };
+        grown.host(&["plugins", "trust", package]).succeeded();
+        let info = grown.host(&["plugins", "info", "first"]).succeeded().stdout;
+        says(&info, &[&format!("{kind} first (plugin {package})"), "option", "default", "range"]);
+        grown
+    }
+
+    fn host(&self, words: &[&str]) -> Outcome {
+        let output = self.sandbox.command(host()).env("HOST_PLUGIN_PATH", "plugins").args(words).output();
         Outcome::of(words, output.expect("the host starts"))
-    };
-    with_it(&["plugins", "trust", package]).succeeded();
-    let info = with_it(&["plugins", "info", "first"]).succeeded().stdout;
-    says(&info, &[&format!("{kind} first (plugin {package})"), "option", "default", "range"]);
-    let chosen = [flag, "first"];
-    let words = [&["run", "--steps=2", "--out=run"], &chosen[..], &sizes(without)].concat();
-    with_it(&words).succeeded();
-    let losses = Run::at(sandbox.path("run")).losses();
-    assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    }
 
-    // Its name is taken now, and its folder too.
-    says(&with_it(&["plugins", "new", kind, "first"]).failed(), &[package, "choose another name"]);
-    std::fs::write(&source, "mine").expect("the sandbox is writable");
-    let refused = sandbox.host(&["plugins", "new", kind, "first"]).failed();
-    says(&refused, &[package, "exists already and is left as it is"]);
-    assert_eq!(std::fs::read_to_string(&source).expect("it is there"), "mine");
+    /// Two steps with these flags.
+    fn trains(&self, chosen: &[&str]) {
+        let words = [&["run", "--steps=2", "--out=run"], chosen, SMALL].concat();
+        self.host(&words).succeeded();
+        let losses = Run::at(self.sandbox.path("run")).losses();
+        assert!(losses.len() == 2 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
+    }
+
+    /// Its name is taken now, and its folder too.
+    fn is_taken(&self, kind: &str) {
+        let (package, words) = (self.package, ["plugins", "new", kind, "first"]);
+        says(&self.host(&words).failed(), &[package, "choose another name"]);
+        let source = self.sandbox.write(&format!("{package}/src/lib.rs"), "mine");
+        let refused = self.sandbox.host(&words).failed();
+        says(&refused, &[package, "exists already and is left as it is"]);
+        assert_eq!(std::fs::read_to_string(&source).expect("it is there"), "mine");
+    }
+}
+
+/// A kind that a run is made with.
+#[track_caller]
+fn grows(kind: &str, package: &'static str, flag: &str) {
+    let grown = Grown::new(kind, package, &format!("run {flag} first --steps 20"));
+    grown.trains(&[flag, "first"]);
+    grown.is_taken(kind);
+}
+
+#[test]
+fn a_new_eval_measures() {
+    let grown = Grown::new("eval", "eval-first", "eval RUN --task first");
+    grown.trains(&[]);
+    let table = grown.host(&["eval", "run", "--task=first", "--set=first.tokens=9"]).succeeded().stdout;
+    says(&table, &["first", "accuracy", "%"]);
+    let outcome = Run::at(grown.sandbox.path("run")).json("evals/first.json");
+    let metric = &outcome["metrics"][0];
+    let number = |key: &str| metric[key].as_f64().expect("a number");
+    assert_eq!((metric["n"].as_u64(), outcome["options"]["tokens"].as_u64()), (Some(8), Some(9)));
+    assert!(number("low") <= number("value") && number("value") <= number("high"), "{outcome}");
+    let refused = grown.host(&["eval", "run", "--task=first", "--set=first.token=9"]).failed();
+    says(&refused, &["first", "token"]);
+    grown.is_taken("eval");
 }
 
 #[test]
 fn a_new_attention_backbone_trains() {
-    grows("attention", "attention-first", "--attention", &[]);
+    grows("attention", "attention-first", "--attention");
 }
 
 #[test]
 fn a_new_optimizer_trains() {
-    grows("optimizer", "optim-first", "--optim", &[]);
+    grows("optimizer", "optim-first", "--optim");
 }
 
 #[test]
 fn a_new_model_trains() {
-    grows("model", "model-first", "--plugin", &[]);
+    grows("model", "model-first", "--plugin");
 }
 
 #[test]
@@ -84,9 +119,9 @@ fn names_and_folders_are_checked() {
         &["\"../up\"", "a name is one like sliding-window"],
     );
     says(&sandbox.host(&["plugins", "new", "attention", "full"]).failed(), &["attention-full", "already"]);
-    let unknown = sandbox.host(&["plugins", "new", "eval", "mine"]);
+    let unknown = sandbox.host(&["plugins", "new", "kernel", "mine"]);
     assert_eq!(unknown.code, Some(2));
-    says(&unknown.stderr, &["eval", "possible values: model, attention, optimizer"]);
+    says(&unknown.stderr, &["kernel", "possible values: model, attention, optimizer, eval"]);
     sandbox.host(&["plugins", "new", "model", "mine", "--path", "deep/folder"]).succeeded();
     let manifest = std::fs::read_to_string(sandbox.path("deep/folder/Cargo.toml")).expect("it was made");
     says(&manifest, &["name = \"model-mine\"", "plugin-api\", version = \"", "[workspace]"]);

@@ -13,9 +13,13 @@ pub fn command(workspace: &Workspace, word: &str, name: &str) -> Result<i32> {
     let kind = Kind::named(word).with_context(|| format!("there is no kind of plugin `{word}`"))?;
     let plugin = Plugin::new(kind, name, Place::Workspace)?;
     plugin.write(&workspace.root.join("plugins").join(&plugin.package))?;
-    let (package, flag) = (&plugin.package, kind.flag());
+    let (package, trial) = (&plugin.package, kind.trial(name));
     output::line(&format!("made plugins/{package}: Cargo.toml and src/lib.rs, {word} `{name}`"))?;
     output::line(&format!("\nnext  cargo test --release -p {package}"))?;
-    output::line(&format!("      cargo xtask run {flag} {name} --steps 20"))?;
+    if trial.starts_with("run ") {
+        output::line(&format!("      cargo xtask {trial}"))?;
+    } else {
+        output::line(&format!("      cargo xtask build && target/release/host {trial}"))?;
+    }
     Ok(0)
 }

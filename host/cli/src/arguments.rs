@@ -50,6 +50,18 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Build a plugin of your own, trust it and run it, and again after each change.
+    Dev {
+        /// Folder of its crate.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Builds and runs it once.
+        #[arg(long)]
+        once: bool,
+        /// Arguments of `host run`; without them, 20 steps with the crate's component and no sample.
+        #[arg(value_name = "ARGS", last = true)]
+        args: Vec<String>,
+    },
     /// What this machine offers and what is missing.
     Doctor,
 }
@@ -206,6 +218,7 @@ impl ConfigArguments {
             device: self.device,
             threads: self.threads,
             no_preset: false,
+            no_evals: false,
         }
     }
 }

@@ -29,7 +29,8 @@ pub fn run(folder: &Path, tasks: &Tasks, json: bool) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(outcomes: &[Outcome]) -> String {
+/// A line for each metric, with its interval and the items it rests on.
+pub fn table(outcomes: &[Outcome]) -> String {
     let mut text = format!("{:<14} {:<18} {:>10}  {:>21}  {:>7}\n", "task", "metric", "value", "95 %", "n");
     for outcome in outcomes {
         for metric in &outcome.metrics {

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod bisect;
+mod dev;
 mod doctor;
 mod eval;
 mod new;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Config(command) => show::run(*command),
         Command::Bisect { run, step, tolerance } => bisect::run(&run, step, tolerance),
         Command::Eval { run, tasks, json } => eval::run(&run, &tasks.tasks(), json),
+        Command::Dev { path, once, args } => dev::run(&path, once, &args),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -37,12 +37,13 @@ fn next(kind: Kind, name: &str, package: &str, folder: &Path) -> String {
     format!(
         "made {shown}: Cargo.toml and src/lib.rs, {word} {name:?} against plugin-api {API_VERSION_TEXT}\n\n\
          next  cd {shown}\n      \
-         cargo test                 # its test traces it\n      \
+         cargo test                 # its own test\n      \
          cargo build --release\n      \
          export HOST_PLUGIN_PATH=target/release\n      \
          host plugins trust {package}    # again after each change: a library is known by its bytes\n      \
-         host run {flag} {name} --steps 20\n",
+         host {trial}\n\n\
+         or    host dev {shown}    # builds, trusts and runs it, again after each change\n",
         word = kind.word(),
-        flag = kind.flag(),
+        trial = kind.trial(name),
     )
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use engine::run::{Evaluation, Event, Group, Started, Step, Summary};
 
-use crate::output;
+use crate::{eval, output};
 
 /// A line of its own at least this often where output is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -38,6 +38,10 @@ impl Progress {
                 self.line(&format!("step {step}: validation {bits_per_byte:.3} bits/byte{answers}"));
             }
             Event::Saved { step, path } => self.line(&format!("step {step}: saved {}", path.display())),
+            Event::Measuring { task, progress } => {
+                let text = format!("{task}: {} of {}", progress.done, progress.total);
+                self.renew(&text);
+            }
             Event::Warning(text) => self.line(&format!("warning: {text}")),
         }
     }
@@ -63,10 +67,17 @@ impl Progress {
             width = step.steps.to_string().len(),
         );
         if self.terminal && !last {
-            write(&format!("\r{text}\x1b[K"));
-            self.open_line = true;
+            self.renew(&text);
         } else {
             self.line(&text);
+        }
+    }
+
+    /// The one renewed line of a terminal; elsewhere nothing.
+    fn renew(&mut self, text: &str) {
+        if self.terminal && !self.quiet {
+            write(&format!("\r{text}\x1b[K"));
+            self.open_line = true;
         }
     }
 
@@ -198,6 +209,9 @@ pub fn complete(
                 percent(answers.chance)
             ));
         }
+    }
+    if !summary.evals.is_empty() {
+        lines.push(format!("\n{}", eval::table(&summary.evals).trim_end()));
     }
     if let Some((prompt, text)) = sample {
         lines.push(format!("\nsample (prompt in brackets)\n  [{}]{}", indent(prompt), indent(text)));

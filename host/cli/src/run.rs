@@ -1,5 +1,6 @@
 //! `host run`.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use crate::arguments::RunArguments;
 use crate::{output, report};
 
 /// Exit code of a run that the user stopped.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let started = Instant::now();
@@ -31,15 +32,27 @@ pub fn run(arguments: RunArguments) -> Result<ExitCode, Error> {
     let folder = resume.as_deref().or(out.as_deref());
     let finished = train(prepared, folder, &stop, started, &mut |event| progress.tell(&event))?;
     match finished {
-        Finished::Complete { folder, summary, evaluation, sample } => {
+        Finished::Complete { folder, summary, evaluation, sample, failed } => {
             report::complete(&folder, &summary, &evaluation, sample.as_ref());
-            Ok(ExitCode::SUCCESS)
+            unmeasured(&folder, &failed).map_or(Ok(ExitCode::SUCCESS), Err)
         }
         Finished::Stopped { folder, step } => {
             report::stopped(&folder, step);
             Ok(ExitCode::from(INTERRUPTED))
         }
     }
+}
+
+/// What a run ends with whose evals failed: the run itself is whole.
+fn unmeasured(folder: &Path, failed: &[(String, Error)]) -> Option<Error> {
+    let (_, first) = failed.first()?;
+    let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+    let others = if names.len() > 1 { format!(" ({} more failed)", names.len() - 1) } else { String::new() };
+    Some(Error::said(format!(
+        "{first}{others}; the run is whole, measure it again with `host eval {} --task {}`",
+        folder.display(),
+        names.join(",")
+    )))
 }
 
 /// Set by the first Ctrl-C; a second one ends the program at once.

@@ -15,6 +15,7 @@ pub enum Kind {
     Model,
     Attention,
     Optimizer,
+    Eval,
 }
 
 /// What depends on the kind.
@@ -24,14 +25,14 @@ struct Template {
     prefix: &'static str,
     /// Ends the type's name, which keeps it apart from every name of the façade.
     suffix: &'static str,
-    /// Flag of `host run`.
-    flag: &'static str,
+    /// What follows `host` to try a component of this kind.
+    trial: &'static str,
     summary: &'static str,
     source: &'static str,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Model, Kind::Attention, Kind::Optimizer];
+    pub const ALL: [Kind; 4] = [Kind::Model, Kind::Attention, Kind::Optimizer, Kind::Eval];
 
     fn template(self) -> Template {
         match self {
@@ -39,7 +40,7 @@ impl Kind {
                 word: "model",
                 prefix: "model",
                 suffix: "Model",
-                flag: "--plugin",
+                trial: "run --plugin @NAME@ --steps 20",
                 summary: "Blocks of attention and gated feed-forward layers.",
                 source: include_str!("../templates/model.rs"),
             },
@@ -47,7 +48,7 @@ impl Kind {
                 word: "attention",
                 prefix: "attention",
                 suffix: "Attention",
-                flag: "--attention",
+                trial: "run --attention @NAME@ --steps 20",
                 summary: "Causal softmax attention by cosines.",
                 source: include_str!("../templates/attention.rs"),
             },
@@ -55,14 +56,22 @@ impl Kind {
                 word: "optimizer",
                 prefix: "optim",
                 suffix: "Optimizer",
-                flag: "--optim",
+                trial: "run --optim @NAME@ --steps 20",
                 summary: "Gradient descent with momentum.",
                 source: include_str!("../templates/optimizer.rs"),
+            },
+            Kind::Eval => Template {
+                word: "eval",
+                prefix: "eval",
+                suffix: "Eval",
+                trial: "eval RUN --task @NAME@",
+                summary: "How often the next token is the most probable one.",
+                source: include_str!("../templates/eval.rs"),
             },
         }
     }
 
-    /// `model`, `attention` or `optimizer`.
+    /// `model`, `attention`, `optimizer` or `eval`.
     pub fn word(self) -> &'static str {
         self.template().word
     }
@@ -72,9 +81,9 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// The flag of `host run` that chooses a component of this kind.
-    pub fn flag(self) -> &'static str {
-        self.template().flag
+    /// What to type after `host` to try the component: a short run with it, or itself on a run.
+    pub fn trial(self, name: &str) -> String {
+        self.template().trial.replace("@NAME@", name)
     }
 }
 
@@ -218,7 +227,8 @@ mod tests {
                 assert!(plugin.manifest.contains(&format!("name = \"{}\"", plugin.package)));
             }
         }
-        assert_eq!(Kind::named("eval"), None);
+        assert_eq!(Kind::named("kernel"), None);
+        assert_eq!(Kind::Eval.trial("mine"), "eval RUN --task mine");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A component is an options struct with a trait, so a test calls it directly. What surrounds it in a run is missing:
 //! parameters are inputs with small fixed values, the backbone that a model asks for passes its tokens on, scalars of
 //! a step (the learning rate) are inputs that the test gives by name. Loops (`cx.scan`, `cx.when`), chunks and random
-//! numbers belong to a run and are refused here.
+//! numbers belong to a run and are refused here. An eval asks a [`Scripted`] model instead.
 //!
 //! ```
 //! use plugin_api::prelude::*;
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod scripted;
 mod traced;
 
 use graph::{Graph, NodeId, Ty};
@@ -23,6 +24,7 @@ use plugin_api::{Cx, DType, Tensor};
 
 use crate::builder::Trace;
 
+pub use scripted::Scripted;
 pub use traced::{Traced, Values};
 
 /// Dtype of everything that is computed with.

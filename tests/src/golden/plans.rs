@@ -23,6 +23,7 @@ fn resolved(subject: &Subject<'_>, optimizer: Chosen) -> Resolved {
         attention: subject.attention.clone(),
         optimizer,
         fallback: None,
+        evals: Vec::new(),
         origins: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! From a command to one resolved tree: every value checked, every value with its origin.
 
 mod check;
+mod evals;
 mod fallback;
 mod layers;
 mod settings;
@@ -37,6 +38,8 @@ pub struct Request {
     pub threads: Option<usize>,
     /// Leaves out the default preset: a run's own file holds everything.
     pub no_preset: bool,
+    /// Opens no evals: what is not trained to its end needs none, and they may be gone since.
+    pub no_evals: bool,
 }
 
 impl Request {
@@ -87,6 +90,8 @@ pub struct Resolved {
     pub optimizer: Chosen,
     /// What the optimizer names for parameters that it does not take.
     pub fallback: Option<Fallback>,
+    /// What measures the run at its end, in the order of `train.evals`.
+    pub evals: Vec<Chosen>,
     /// Every leaf: key path, value, where it came from.
     pub origins: Vec<(String, Value, String)>,
 }
@@ -116,14 +121,17 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
     for (section, kind) in SECTIONS.into_iter().zip(Kind::ALL) {
         opened.push(Opened::new(section, registry.find(kind, &name(&format!("{section}.name"))?)?)?);
     }
-    // The fallback's name comes first, since it decides which other keys there are.
+    // Names of the fallback and of evals come first, since they decide which other keys there are.
     let (names, late_sets): (Vec<_>, Vec<_>) =
-        late_sets.into_iter().partition(|(key, _)| fallback::is_name(key));
+        late_sets.into_iter().partition(|(key, _)| fallback::is_name(key) || evals::is_names(key));
     let known = known_keys(&opened);
     for (key, value) in names {
         figment = layers::set(figment, &layers::complete(&key, &known)?, value);
     }
     opened.extend(fallback::open(&figment, &opened[2], registry)?);
+    if !request.no_evals {
+        opened.extend(evals::open(&figment, registry)?);
+    }
     let known = known_keys(&opened);
     for (key, value) in late_sets {
         let key = layers::complete(&key, &known)?;
@@ -132,7 +140,7 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
 
     let merged: Value = figment.extract().map_err(|error| Error::said(error.to_string()))?;
     let mut misfits = Vec::new();
-    check_sections(&merged, registry, &opened, &mut misfits);
+    check_sections(&merged, registry, &opened, request.no_evals, &mut misfits);
     if !misfits.is_empty() {
         let lines: Vec<String> = misfits
             .iter()
@@ -147,13 +155,17 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
     // Only options of components of the run belong to its record.
     let mut complete = BTreeMap::<&str, BTreeMap<String, Map<String, Value>>>::new();
     for Opened { section, component, .. } in &opened {
-        let options = component.resolve(&settings.choice(section).of(&component.name()))?;
+        let given = settings.options(section).get(&component.name()).cloned().unwrap_or_default();
+        let options = component.resolve(&Value::Object(given))?;
         let record = options.as_object().cloned().unwrap_or_default();
         complete.entry(section).or_default().insert(component.name(), record);
         chosen.push(Chosen { component: component.clone(), options });
     }
+    if !request.no_evals {
+        settings.eval.clear();
+    }
     for (section, options) in complete {
-        settings.choice_mut(section).options = options;
+        *settings.options_mut(section) = options;
     }
     let origins = leaves(&settings)?
         .into_iter()
@@ -162,11 +174,12 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
             (key, value, origin)
         })
         .collect();
+    let evals = chosen.split_off(opened.iter().take_while(|each| each.section != evals::SECTION).count());
     let fallback = chosen.split_off(SECTIONS.len()).pop();
     let [model, attention, optimizer] =
         <[Chosen; 3]>::try_from(chosen).map_err(|_| Error::said("three components were chosen"))?;
     let fallback = fallback.map(|chosen| Fallback { chosen, rate: fallback::rate(&optimizer) });
-    Ok(Resolved { settings, model, attention, optimizer, fallback, origins })
+    Ok(Resolved { settings, model, attention, optimizer, fallback, evals, origins })
 }
 
 /// Asks each component whether its options fit the run. Key paths are complete.
@@ -175,7 +188,8 @@ pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Erro
     let chosen =
         [("model", &resolved.model), ("attention", &resolved.attention), ("optimizer", &resolved.optimizer)];
     let fallback = resolved.fallback.iter().map(|fallback| ("optimizer", &fallback.chosen));
-    for (section, chosen) in chosen.into_iter().chain(fallback) {
+    let evals = resolved.evals.iter().map(|chosen| (evals::SECTION, chosen));
+    for (section, chosen) in chosen.into_iter().chain(fallback).chain(evals) {
         for (key, message) in chosen.component.validate(&chosen.options, dims)? {
             let path = format!("{section}.{}.{key}", chosen.component.name());
             let origin = resolved
@@ -189,13 +203,24 @@ pub fn validate(resolved: &Resolved, dims: &plugin_api::Dims) -> Result<(), Erro
     if lines.is_empty() { Ok(()) } else { Err(Error::said(lines.join("\n"))) }
 }
 
+/// Sections that choose a component by name.
 const SECTIONS: [&str; 3] = ["model", "attention", "optimizer"];
+
+/// What the tables of a section are named after; None where they are the host's own.
+fn kind_of(section: &str) -> Option<Kind> {
+    SECTIONS
+        .into_iter()
+        .chain([evals::SECTION])
+        .zip(Kind::ALL)
+        .find(|(name, _)| *name == section)
+        .map(|(_, kind)| kind)
+}
 
 /// Keys of the tree that hold a table.
 fn sections() -> Vec<String> {
     let root = host_schema();
     let is_table =
-        |key: &&str| SECTIONS.contains(key) || !check::keys(&section_schema(&root, key)).is_empty();
+        |key: &&str| kind_of(key).is_some() || !check::keys(&section_schema(&root, key)).is_empty();
     check::keys(&root).into_iter().filter(is_table).map(str::to_string).collect()
 }
 
@@ -220,9 +245,9 @@ fn known_keys(opened: &[Opened]) -> Vec<String> {
     for key in check::keys(&root) {
         let section = section_schema(&root, key);
         let inner = check::keys(&section);
-        match SECTIONS.contains(&key) {
+        match kind_of(key).is_some() {
             true => {
-                known.push(format!("{key}.name"));
+                known.extend(SECTIONS.contains(&key).then(|| format!("{key}.name")));
                 for Opened { component, schema, .. } in opened.iter().filter(|each| each.section == key) {
                     let name = component.name();
                     known.extend(check::keys(schema).iter().map(|option| format!("{key}.{name}.{option}")));
@@ -244,12 +269,19 @@ fn nested(section: &Value, key: &str, inner: &str) -> Vec<String> {
     }
 }
 
-fn check_sections(merged: &Value, registry: &Registry, opened: &[Opened], misfits: &mut Vec<check::Misfit>) {
+fn check_sections(
+    merged: &Value,
+    registry: &Registry,
+    opened: &[Opened],
+    no_evals: bool,
+    misfits: &mut Vec<check::Misfit>,
+) {
     let root = host_schema();
     let mut top = Map::new();
-    for (key, value) in merged.as_object().into_iter().flatten() {
-        if let Some(index) = SECTIONS.iter().position(|name| name == key) {
-            check_choice(key, value, registry, Kind::ALL[index], opened, misfits);
+    let sections = merged.as_object().into_iter().flatten();
+    for (key, value) in sections.filter(|(key, _)| !(no_evals && *key == evals::SECTION)) {
+        if let Some(kind) = kind_of(key) {
+            check_choice(key, value, registry, kind, opened, misfits);
             continue;
         }
         let section = section_schema(&root, key);
@@ -270,14 +302,15 @@ fn check_choice(
     opened: &[Opened],
     misfits: &mut Vec<check::Misfit>,
 ) {
-    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "name") {
+    let own = SECTIONS.contains(&section).then_some("name");
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| own != Some(key)) {
         let path = check::join(section, key);
         let names: Vec<&str> = registry.components(kind).map(|(_, info)| info.name.as_str()).collect();
         let of_run = opened.iter().find(|each| each.section == section && each.component.name() == *key);
         if let Some(of_run) = of_run {
             check::object(value, &of_run.schema, &path, misfits);
         } else if !value.is_object() {
-            let keys = names.into_iter().chain(["name"]);
+            let keys = names.into_iter().chain(own);
             misfits.push((path, format!("is no known key{}", crate::nearest::suggest(key, keys))));
         } else if !names.contains(&key.as_str()) {
             let advice = crate::nearest::suggest(key, names);

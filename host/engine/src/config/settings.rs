@@ -34,7 +34,13 @@ pub struct Settings {
     pub train: Train,
     pub data: Data,
     pub sample: Sample,
+    /// Options under the names of evals: those that `train.evals` names count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub eval: ComponentOptions,
 }
+
+/// Options by the name of the component.
+pub type ComponentOptions = BTreeMap<String, Map<String, Value>>;
 
 /// A component by name, and options under the names of components: those of the chosen one count.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +48,7 @@ pub struct Choice {
     /// `name` or `plugin/name`.
     pub name: String,
     #[serde(flatten)]
-    pub options: BTreeMap<String, Map<String, Value>>,
+    pub options: ComponentOptions,
 }
 
 /// The learning rate after the warm-up.
@@ -98,6 +104,8 @@ pub struct Train {
     /// Most validation windows of an evaluation.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub eval_windows: usize,
+    /// Evals that measure the run after its last step; `host eval` measures it later.
+    pub evals: Vec<String>,
     /// Steps between checkpoints; 0 means only at the end.
     pub save_every: u64,
 }
@@ -175,6 +183,7 @@ impl Default for Settings {
                 write_on: WriteOn::Prompt,
                 prompt: String::new(),
             },
+            eval: BTreeMap::new(),
         }
     }
 }
@@ -195,6 +204,7 @@ impl Default for Train {
             clip: 1.0,
             eval_every: 0,
             eval_windows: 256,
+            evals: Vec::new(),
             save_every: 0,
         }
     }
@@ -213,20 +223,22 @@ impl Default for Sample {
 }
 
 impl Settings {
-    /// The choice in a section; that of the optimizer where the section is no other.
-    pub(super) fn choice(&self, section: &str) -> &Choice {
+    /// Options of the components of a section; those of optimizers where the section is no other.
+    pub(super) fn options(&self, section: &str) -> &ComponentOptions {
         match section {
-            "model" => &self.model,
-            "attention" => &self.attention,
-            _ => &self.optimizer,
+            "model" => &self.model.options,
+            "attention" => &self.attention.options,
+            "eval" => &self.eval,
+            _ => &self.optimizer.options,
         }
     }
 
-    pub(super) fn choice_mut(&mut self, section: &str) -> &mut Choice {
+    pub(super) fn options_mut(&mut self, section: &str) -> &mut ComponentOptions {
         match section {
-            "model" => &mut self.model,
-            "attention" => &mut self.attention,
-            _ => &mut self.optimizer,
+            "model" => &mut self.model.options,
+            "attention" => &mut self.attention.options,
+            "eval" => &mut self.eval,
+            _ => &mut self.optimizer.options,
         }
     }
 }
@@ -239,10 +251,5 @@ impl Choice {
     /// Name without its plugin: the key of its options.
     pub fn short(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
-    }
-
-    /// Options under the name of a component.
-    pub fn of(&self, component: &str) -> Value {
-        Value::Object(self.options.get(component).cloned().unwrap_or_default())
     }
 }

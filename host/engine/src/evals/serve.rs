@@ -13,45 +13,79 @@ use serde_json::{Value, json};
 
 use super::Progress;
 use crate::Error;
-use crate::run::Prepared;
+use crate::run::Trained;
 use crate::session::{Mode, Price, Session, Snapshot};
 
 /// Texts that are read side by side.
-pub(super) const ROWS: usize = 8;
+const ROWS: usize = 8;
+
+/// Most tokens that one request may generate, and most texts that an eval may ask for: more is a mistake, and would not
+/// come to an end.
+const MOST_GENERATED: u64 = 1_000_000;
+const MOST_TEXTS: usize = 100_000;
 
 pub(super) struct Served<'r> {
-    prepared: &'r Prepared<'r>,
-    side: RefCell<Session>,
-    line: RefCell<Session>,
+    trained: &'r Trained<'r>,
+    /// Opened when they are first asked for: an eval often needs but one of them.
+    side: RefCell<Option<Session>>,
+    line: RefCell<Option<Session>>,
     snapshots: RefCell<BTreeMap<u64, Snapshot>>,
     limit: usize,
-    tell: RefCell<&'r mut dyn FnMut(Progress)>,
+    tell: RefCell<&'r mut dyn FnMut(Progress) -> bool>,
 }
 
 impl<'r> Served<'r> {
+    /// `tell` says whether to go on.
     pub fn new(
-        prepared: &'r Prepared<'r>,
+        trained: &'r Trained<'r>,
         limit: usize,
-        tell: &'r mut dyn FnMut(Progress),
-    ) -> Result<Served<'r>, Error> {
-        Ok(Served {
-            prepared,
-            side: RefCell::new(prepared.session(ROWS)?),
-            line: RefCell::new(prepared.session(1)?),
+        tell: &'r mut dyn FnMut(Progress) -> bool,
+    ) -> Served<'r> {
+        Served {
+            trained,
+            side: RefCell::default(),
+            line: RefCell::default(),
             snapshots: RefCell::default(),
             limit,
             tell: RefCell::new(tell),
-        })
+        }
+    }
+
+    /// Why a request makes no sense, before any of it reaches a plan.
+    fn fault(&self, request: &Request) -> Option<String> {
+        let vocab = self.trained.dataset.vocab_size();
+        let is_known = |token: &i32| usize::try_from(*token).is_ok_and(|token| token < vocab);
+        for (what, tokens) in [("context", &request.context), ("text", &request.text)] {
+            if let Some(at) = tokens.iter().position(|token| !is_known(token)) {
+                let token = tokens[at];
+                return Some(format!(
+                    "token {at} of the {what} is {token}, the vocabulary has 0 to {}",
+                    vocab - 1
+                ));
+            }
+        }
+        match request.state {
+            request::RESET | request::CARRY | request::FORK => {}
+            state => return Some(format!("state {state} is not known to this host")),
+        }
+        (request.code == request::GENERATE && request.number > MOST_GENERATED)
+            .then(|| format!("generates {} tokens; ask for at most {MOST_GENERATED}", request.number))
     }
 
     /// Prices of texts that start from nothing, by their places among the requests.
     fn side_by_side(&self, requests: &[Request]) -> Result<BTreeMap<usize, Response>, Error> {
-        let is_apart = |request: &Request| request.code == request::SCORE && request.state == request::RESET;
+        let is_apart = |request: &Request| {
+            request.code == request::SCORE && request.state == request::RESET && self.fault(request).is_none()
+        };
         let mut order: Vec<usize> = (0..requests.len()).filter(|at| is_apart(&requests[*at])).collect();
         let length = |at: &usize| requests[*at].context.len() + requests[*at].text.len();
         order.sort_by_key(|at| (requests[*at].learn, length(at)));
-        let mut session = self.side.borrow_mut();
         let mut responses = BTreeMap::new();
+        if order.is_empty() {
+            return Ok(responses);
+        }
+        let mut side = self.side.borrow_mut();
+        let session = opened(&mut side, self.trained, ROWS)?;
         for same in order.chunk_by(|a, b| requests[*a].learn == requests[*b].learn) {
             for group in same.chunks(ROWS) {
                 session.reset(&[true; ROWS])?;
@@ -70,7 +104,11 @@ impl<'r> Served<'r> {
 
     /// A request about the line.
     fn on_line(&self, request: &Request) -> Result<Response, Error> {
+        if let Some(fault) = self.fault(request) {
+            return Err(Error::said(fault));
+        }
         let mut line = self.line.borrow_mut();
+        let line = opened(&mut line, self.trained, 1)?;
         let before = match request.state {
             request::CARRY => None,
             _ => Some(line.snapshot()?),
@@ -78,7 +116,7 @@ impl<'r> Served<'r> {
         if request.state == request::RESET {
             line.reset(&[true])?;
         }
-        let response = self.answer(&mut line, request);
+        let response = self.answer(line, request);
         if let Some(before) = before {
             line.restore(&before)?;
         }
@@ -139,7 +177,7 @@ impl<'r> Served<'r> {
     }
 
     fn service(&self, op: u16, asked: &Value) -> Result<Value, Error> {
-        let (settings, dataset) = (&self.prepared.resolved.settings, &self.prepared.dataset);
+        let (settings, dataset) = (&self.trained.resolved.settings, self.trained.dataset);
         match op {
             service::FACTS => Ok(json!({
                 "vocab": dataset.vocab_size(), "window": settings.train.window, "seed": settings.seed,
@@ -157,17 +195,33 @@ impl<'r> Served<'r> {
             service::TEXTS => {
                 let limit = asked["limit"].as_u64().unwrap_or(0) as usize;
                 let limit = if limit == 0 { settings.train.eval_windows } else { limit };
+                if limit > MOST_TEXTS {
+                    return Err(Error::said(format!("asks for {limit} texts; ask for at most {MOST_TEXTS}")));
+                }
                 let texts = dataset.validation(settings.train.window * settings.train.stream, limit)?;
                 Ok(json!({ "texts": texts.iter().map(text).collect::<Vec<_>>() }))
             }
             service::PROGRESS => {
                 let count = |key: &str| asked[key].as_u64().unwrap_or(0) as usize;
-                (self.tell.borrow_mut())(Progress { done: count("done"), total: count("total") });
-                Ok(json!({ "stop": false }))
+                let progress = Progress { done: count("done"), total: count("total") };
+                let goes_on = (self.tell.borrow_mut())(progress);
+                Ok(json!({ "stop": !goes_on }))
             }
             op => Err(Error::said(format!("service {op} is not known to this host"))),
         }
     }
+}
+
+/// The session of so many rows, opened if it is not.
+fn opened<'s>(
+    session: &'s mut Option<Session>,
+    trained: &Trained<'_>,
+    rows: usize,
+) -> Result<&'s mut Session, Error> {
+    Ok(match session {
+        Some(session) => session,
+        None => session.insert(trained.session(rows)?),
+    })
 }
 
 /// A validation window as evals get it: all its tokens, the last target included.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::files::{self, sha256, write_whole};
 use crate::machine::{Machine, states};
-use crate::trace::Programs;
+use crate::trace::{Banks, Programs};
 
 /// How many checkpoints stay.
 const KEPT: usize = 3;
@@ -38,13 +38,19 @@ pub struct Progress {
 /// (name in the file, State that holds it, first element, dims)
 type Entry = (String, String, usize, Vec<usize>);
 
-fn entries(programs: &Programs) -> Vec<Entry> {
+/// Of parameters alone.
+fn slices(banks: &Banks) -> Vec<Entry> {
     let mut entries = Vec::new();
-    for bank in &programs.banks.banks {
+    for bank in &banks.banks {
         for (parameter, range) in bank.slices() {
             entries.push((parameter.path.clone(), bank.state(), range.start, parameter.dims.clone()));
         }
     }
+    entries
+}
+
+fn entries(programs: &Programs) -> Vec<Entry> {
+    let mut entries = slices(&programs.banks);
     for decl in states(programs.list.iter().map(|program| &program.graph)) {
         if !decl.name.starts_with("parameters.") {
             entries.push((decl.name.clone(), decl.name, 0, decl.ty.dims));
@@ -122,15 +128,29 @@ fn remove_old(parent: &Path, latest: &str) {
     }
 }
 
+/// Content of States by name.
+pub type Values = BTreeMap<String, Vec<f32>>;
+
 /// Puts the latest checkpoint of a run folder into the machine.
 pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) -> Result<Progress, Error> {
+    let (checkpoint, advice) = latest(folder, "resume from")?;
+    load(&checkpoint, &advice, programs, machine)
+}
+
+/// Parameters of the latest checkpoint of a run folder, by the States of their banks.
+pub fn parameters(folder: &Path, banks: &Banks) -> Result<(Progress, Values), Error> {
+    let (checkpoint, advice) = latest(folder, "measure")?;
+    read(&checkpoint, &advice, slices(banks))
+}
+
+/// The latest checkpoint of a run folder, and what to do where it is damaged.
+fn latest(folder: &Path, purpose: &str) -> Result<(PathBuf, String), Error> {
     let parent = folder.join("checkpoints");
     let latest = parent.join("latest");
     let none = "the run saved no checkpoint to resume from; start it again with another --out";
     let name = std::fs::read_to_string(&latest).map_err(Error::file(&latest, none))?;
-    let advice =
-        format!("write the name of a whole checkpoint into {} to resume from that", latest.display());
-    load(&parent.join(name.trim()), &advice, programs, machine)
+    let advice = format!("write the name of a whole checkpoint into {} to {purpose} that", latest.display());
+    Ok((parent.join(name.trim()), advice))
 }
 
 /// The newest checkpoint of a run folder at or before `step`.
@@ -150,21 +170,30 @@ pub fn load(
     programs: &Programs,
     machine: &mut Machine,
 ) -> Result<Progress, Error> {
+    let (progress, values) = read(checkpoint, advice, entries(programs))?;
+    for (state, values) in values {
+        machine.write_state(&state, &values)?;
+    }
+    Ok(progress)
+}
+
+/// What a checkpoint holds for these entries, each State whole.
+fn read(checkpoint: &Path, advice: &str, entries: Vec<Entry>) -> Result<(Progress, Values), Error> {
     let damaged =
         |what: String| Error::said(format!("checkpoint {}: {what}; {advice}", checkpoint.display()));
-    let read = |file: &str| {
+    let content = |file: &str| {
         std::fs::read(checkpoint.join(file))
             .map_err(|error| damaged(format!("{file} cannot be read ({error})")))
     };
-    let progress: Progress = serde_json::from_slice(&read("progress.json")?)
+    let progress: Progress = serde_json::from_slice(&content("progress.json")?)
         .map_err(|error| damaged(format!("progress.json is damaged ({error})")))?;
-    let bytes = read("state.safetensors")?;
+    let bytes = content("state.safetensors")?;
     if sha256(&bytes) != progress.state_sha256 {
         return Err(damaged("state.safetensors is damaged: it has not the hash in progress.json".into()));
     }
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
     let mut banks: BTreeMap<String, Vec<(usize, Vec<f32>)>> = BTreeMap::new();
-    for (name, state, start, dims) in entries(programs) {
+    for (name, state, start, dims) in entries {
         let view = file.tensor(&name).map_err(|error| damaged(format!("{name}: {error}")))?;
         if view.shape() != dims || view.dtype() != Dtype::F32 {
             return Err(damaged(format!(
@@ -176,10 +205,9 @@ pub fn load(
         let value = |chunk: &[u8]| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
         banks.entry(state).or_default().push((start, view.data().chunks_exact(4).map(value).collect()));
     }
-    for (state, mut parts) in banks {
+    let whole = |(state, mut parts): (String, Vec<(usize, Vec<f32>)>)| {
         parts.sort_by_key(|part| part.0);
-        let values: Vec<f32> = parts.into_iter().flat_map(|part| part.1).collect();
-        machine.write_state(&state, &values)?;
-    }
-    Ok(progress)
+        (state, parts.into_iter().flat_map(|part| part.1).collect())
+    };
+    Ok((progress, banks.into_iter().map(whole).collect()))
 }

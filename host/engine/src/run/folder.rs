@@ -11,6 +11,7 @@ use super::evaluate::{Answers, TagBits};
 use super::groups::Group;
 use crate::Error;
 use crate::config::Resolved;
+use crate::evals::Outcome;
 use crate::files::{self, write_whole};
 
 /// `summary.json`: what a run came to.
@@ -42,6 +43,8 @@ pub struct Summary {
     pub tags: Vec<TagBits>,
     /// All answers first, then those to each kind of question; empty for files.
     pub answers: Vec<Answers>,
+    /// What `train.evals` measured; those that failed are missing.
+    pub evals: Vec<Outcome>,
 }
 
 /// A new run wants a new folder: nobody's results are written over.

@@ -7,12 +7,14 @@ mod folder;
 mod groups;
 mod initial;
 mod interval;
+mod measure;
 mod nonfinite;
 mod prepare;
 mod sample;
 mod schedule;
 mod text;
 mod train;
+mod trained;
 
 use std::path::PathBuf;
 
@@ -21,12 +23,13 @@ pub(crate) use feed::Inputs;
 pub(crate) use folder::last_step;
 pub use folder::{Summary, refuse_existing};
 pub use groups::{Group, RoleCount, groups};
+pub(crate) use prepare::prepare_at;
 pub use prepare::{Prepared, prepare, prepare_resume};
-pub(crate) use prepare::{prepare_at, prepare_trained};
 pub(crate) use sample::draw;
 pub use schedule::learning_rate;
 pub(crate) use text::{Reading, training};
 pub use train::{Finished, train};
+pub(crate) use trained::{Reopened, Trained};
 
 /// What a run tells while it goes on.
 #[derive(Clone, Debug)]
@@ -43,6 +46,11 @@ pub enum Event {
     Saved {
         step: u64,
         path: PathBuf,
+    },
+    /// An eval at the end of the run.
+    Measuring {
+        task: String,
+        progress: crate::evals::Progress,
     },
     /// Something a person should see, in a sentence.
     Warning(String),

@@ -6,15 +6,15 @@ use std::time::Instant;
 use data::{Dataset, StoryCorpus, StoryOptions, TextCorpus, Tokenizer};
 use plugin_api::Dims;
 
-use super::checkpoint::{self, Progress};
+use super::checkpoint::{self, Progress, Values};
 use super::folder;
 use super::initial::bank_values;
+use super::trained::Trained;
 use crate::Error;
 use crate::config::{self, Request, Resolved, Settings, TokenizerName};
 use crate::machine::Machine;
 use crate::plugins::Registry;
-use crate::session::Session;
-use crate::trace::{Programs, SessionShape, Shape};
+use crate::trace::{Programs, Shape};
 
 /// A run that is ready to start or to go on.
 pub struct Prepared<'r> {
@@ -68,32 +68,23 @@ pub fn prepare_resume<'r>(
     Ok(prepared)
 }
 
-/// The run of a folder as its newest checkpoint has it, finished or not.
-pub(crate) fn prepare_trained<'r>(
-    folder: &Path,
-    request: &Request,
-    registry: &'r Registry,
-) -> Result<Prepared<'r>, Error> {
-    let mut prepared = reopen(folder, request, registry)?;
-    prepared.progress = Some(checkpoint::load_latest(folder, &prepared.programs, &mut prepared.machine)?);
-    Ok(prepared)
-}
-
 impl Prepared<'_> {
-    /// The model as it stands, in a session whose contexts are as long as windows.
-    pub(crate) fn session(&self, rows: usize) -> Result<Session, Error> {
-        /// Tokens of a text that are read at once.
-        const WIDTH: usize = 16;
-        let window = self.shape.window;
-        let shape =
-            SessionShape { rows, capacity: window, width: WIDTH.min(window), vocab: self.shape.vocab };
-        // Training windows start where texts do, and a context cut in mid-sentence is strange to the model.
-        let newline = self.dataset.tokenizer().encode("\n").ok().and_then(|ids| ids.first().copied());
-        let step = self.progress.as_ref().map_or(0, |progress| progress.step);
-        let banks = &self.programs.banks;
-        Session::open(&self.resolved, self.registry, banks, shape, (step, newline), |name| {
-            self.machine.read_state(name)
-        })
+    /// Parameters as they stand, for [`Prepared::trained`].
+    pub(crate) fn parameters(&self) -> Result<Values, Error> {
+        let states = self.programs.banks.banks.iter().map(|bank| bank.state());
+        states.map(|state| Ok((state.clone(), self.machine.read_state(&state)?))).collect()
+    }
+
+    pub(crate) fn trained<'t>(&'t self, parameters: &'t Values) -> Trained<'t> {
+        Trained {
+            resolved: &self.resolved,
+            dataset: &self.dataset,
+            registry: self.registry,
+            step: self.progress.as_ref().map_or(0, |progress| progress.step),
+            shape: self.shape,
+            banks: &self.programs.banks,
+            parameters,
+        }
     }
 }
 
@@ -103,7 +94,7 @@ pub(crate) fn prepare_at<'r>(
     step: u64,
     registry: &'r Registry,
 ) -> Result<Prepared<'r>, Error> {
-    let mut prepared = reopen(folder, &Request::default(), registry)?;
+    let mut prepared = reopen(folder, &Request { no_evals: true, ..Request::default() }, registry)?;
     match checkpoint::newest(folder, step) {
         Some(path) => {
             let advice = "remove it to start from an earlier one";
@@ -117,17 +108,33 @@ pub(crate) fn prepare_at<'r>(
 
 /// Plans and data of a run folder, State still empty.
 fn reopen<'r>(folder: &Path, request: &Request, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
-    let file = folder.join("config.toml");
-    if !file.is_file() {
-        return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
-    }
-    let request = Request { files: vec![file], no_preset: true, ..request.clone() };
-    let prepared = build(config::resolve(&request, registry)?, registry)?;
+    let prepared = build(recorded(folder, request, registry)?, registry)?;
     folder::same_data(folder, prepared.dataset.content_hash())?;
     Ok(prepared)
 }
 
-fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
+/// The configuration that a run folder keeps, with what `request` changes.
+pub(super) fn recorded(folder: &Path, request: &Request, registry: &Registry) -> Result<Resolved, Error> {
+    let file = folder.join("config.toml");
+    if !file.is_file() {
+        return Err(Error::said(format!("{} is no run folder: it holds no config.toml", folder.display())));
+    }
+    config::resolve(&Request { files: vec![file], no_preset: true, ..request.clone() }, registry)
+}
+
+/// What components are told of a run before their options are judged.
+pub(super) fn dims(resolved: &Resolved, shape: Shape) -> Dims {
+    let width = resolved.model.options.get("d_model").and_then(serde_json::Value::as_u64);
+    Dims {
+        vocab: shape.vocab,
+        window: shape.window,
+        batch: shape.batch,
+        width: width.and_then(|width| usize::try_from(width).ok()),
+    }
+}
+
+/// Data and sizes of a run, which its data and every component find fit.
+pub(super) fn judged(resolved: &Resolved) -> Result<(Dataset, Shape), Error> {
     let settings = &resolved.settings;
     let train = &settings.train;
     let dataset = open_data(settings)?;
@@ -148,14 +155,13 @@ fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>,
         clip: train.clip,
         stream: train.stream,
     };
-    let width = resolved.model.options.get("d_model").and_then(serde_json::Value::as_u64);
-    let dims = Dims {
-        vocab: shape.vocab,
-        window: shape.window,
-        batch: shape.batch,
-        width: width.and_then(|width| usize::try_from(width).ok()),
-    };
-    config::validate(&resolved, &dims)?;
+    config::validate(resolved, &dims(resolved, shape))?;
+    Ok((dataset, shape))
+}
+
+fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>, Error> {
+    let (dataset, shape) = judged(&resolved)?;
+    let settings = &resolved.settings;
     let clock = Instant::now();
     let programs = Programs::trace(&resolved, registry, shape)?;
     tracing::debug!("{} plans traced in {:?}", programs.list.len(), clock.elapsed());

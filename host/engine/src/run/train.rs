@@ -13,6 +13,7 @@ use super::evaluate::{Evaluation, evaluate};
 use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
 use super::groups::groups;
+use super::measure::{Measured, measure};
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample, text};
 use crate::Error;
 use crate::plugins;
@@ -33,6 +34,8 @@ pub enum Finished {
         summary: Box<Summary>,
         evaluation: Box<Evaluation>,
         sample: Option<(String, String)>,
+        /// Names of evals that failed, and why.
+        failed: Vec<(String, Error)>,
     },
     /// Stopped by the user; saved at `step`.
     Stopped { folder: PathBuf, step: u64 },
@@ -101,7 +104,7 @@ pub fn train(
     if run.progress.step < settings.train.steps {
         return Ok(Finished::Stopped { folder: run.folder.path, step: run.progress.step });
     }
-    run.finish(calls)
+    run.finish(calls, stop, tell)
 }
 
 impl Run<'_, '_> {
@@ -269,15 +272,21 @@ impl Run<'_, '_> {
         evaluate(machine, *shape, &self.validation, self.progress.step)
     }
 
-    /// Evaluation, baselines, sample and summary of a complete run.
-    fn finish(mut self, calls: u64) -> Result<Finished, Error> {
+    /// Evaluation, baselines, sample, summary and evals of a complete run.
+    fn finish(
+        mut self,
+        calls: u64,
+        stop: &AtomicBool,
+        tell: &mut dyn FnMut(Event),
+    ) -> Result<Finished, Error> {
+        self.prepared.progress = Some(self.progress.clone());
         let evaluation = self.evaluate()?;
         let Baselines { unigram, bigram } =
             baselines(&self.prepared.dataset, &self.validation, BASELINE_WINDOWS)?;
         let sample = self.sample()?;
         let Prepared { programs, machine, shape, .. } = &*self.prepared;
         let tokens = (shape.batch * shape.window * shape.accumulate) as f64;
-        let summary = Summary {
+        let mut summary = Summary {
             val_loss: evaluation.loss,
             val_bits_per_byte: evaluation.bits_per_byte,
             val_bits_per_byte_interval: evaluation.interval,
@@ -298,13 +307,20 @@ impl Run<'_, '_> {
             plugin_calls_while_training: calls,
             tags: evaluation.tags.clone(),
             answers: evaluation.answers.clone(),
+            evals: Vec::new(),
         };
+        // Before the evals, which are others' code: whatever they do, the run is recorded.
         self.folder.summary(&summary)?;
         if let Some((prompt, text)) = &sample {
             self.folder.text("sample.txt", &format!("{prompt}{text}\n"))?;
         }
+        let Measured { outcomes, failed } = measure(self.prepared, &self.folder.path, stop, tell)?;
+        if !outcomes.is_empty() {
+            summary.evals = outcomes;
+            self.folder.summary(&summary)?;
+        }
         let (summary, evaluation) = (Box::new(summary), Box::new(evaluation));
-        Ok(Finished::Complete { folder: self.folder.path, summary, evaluation, sample })
+        Ok(Finished::Complete { folder: self.folder.path, summary, evaluation, sample, failed })
     }
 
     /// (prompt, continuation)
@@ -320,8 +336,8 @@ impl Run<'_, '_> {
         } else {
             tokenizer.encode(&settings.sample.prompt)?
         };
-        self.prepared.progress = Some(self.progress.clone());
-        let mut session = self.prepared.session(1)?;
+        let parameters = self.prepared.parameters()?;
+        let mut session = self.prepared.trained(&parameters).session(1)?;
         let text = sample::generate(&mut session, &tokenizer, &prompt, &settings.sample, settings.seed)?;
         Ok(Some((tokenizer.decode(&prompt), text)))
     }

@@ -63,12 +63,7 @@ impl Programs {
     /// Traces every plan. Fails on the first trace with errors, and when a parameter has no gradient path.
     pub fn trace(resolved: &Resolved, registry: &Registry, shape: Shape) -> Result<Programs, Error> {
         let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
-        let maker = Maker {
-            context: &context,
-            model: Model::new(&resolved.model)?,
-            updater: Updater::new(&resolved.optimizer, resolved.fallback.as_ref(), shape.clip)?,
-            shape,
-        };
+        let maker = Maker::new(&context, resolved, shape)?;
         let banks = maker.discover()?;
         let (mut list, mut scalars, mut reports) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut add = |name: &'static str, traced: Traced| {
@@ -85,12 +80,27 @@ impl Programs {
         Ok(Programs { list, banks, scalars, reports })
     }
 
+    /// Only which parameters there are, and how they lie in banks.
+    pub fn banks(resolved: &Resolved, registry: &Registry, shape: Shape) -> Result<Banks, Error> {
+        let context = Context { registry, attention: Some(&resolved.attention), vocab: shape.vocab };
+        Maker::new(&context, resolved, shape)?.discover()
+    }
+
     pub fn find(&self, name: &str) -> Option<&Program> {
         self.list.iter().find(|program| program.name == name)
     }
 }
 
-impl Maker<'_> {
+impl<'t> Maker<'t> {
+    fn new(context: &'t Context<'t>, resolved: &'t Resolved, shape: Shape) -> Result<Maker<'t>, Error> {
+        Ok(Maker {
+            context,
+            model: Model::new(&resolved.model)?,
+            updater: Updater::new(&resolved.optimizer, resolved.fallback.as_ref(), shape.clip)?,
+            shape,
+        })
+    }
+
     /// A first trace that only asks which parameters there are.
     fn discover(&self) -> Result<Banks, Error> {
         let tracer = Tracer::new(self.context, None, true);
