@@ -5,7 +5,7 @@ use plan::{Device, DeviceCaps, DeviceError, IoSlot, LaunchOp, Plan, PlanSet, Reg
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
 use crate::tile::{self, Isa, Program, Workspace};
-use crate::{gemm, scatter};
+use crate::{gemm, panel, scatter};
 
 /// Most memory operands of a tile kernel; a limit of this device only so that addresses fit on the stack.
 const MAX_BINDINGS: usize = 31;
@@ -14,6 +14,8 @@ const MAX_BINDINGS: usize = 31;
 pub struct Cpu {
     pool: Pool,
     isa: Isa,
+    /// Of our own products.
+    shape: Option<panel::Shape>,
     loaded: Option<Loaded>,
 }
 
@@ -40,7 +42,7 @@ impl Cpu {
 
     /// `isa` must come from [`Isa::available`].
     pub(crate) fn with_isa(threads: usize, isa: Isa) -> Cpu {
-        Cpu { pool: Pool::new(threads), isa, loaded: None }
+        Cpu { pool: Pool::new(threads), isa, shape: panel::Shape::of(isa), loaded: None }
     }
 
     pub fn caps() -> DeviceCaps {
@@ -107,7 +109,12 @@ impl Loaded {
         bytes.try_into().map_or(0, i32::from_le_bytes)
     }
 
-    fn replay(&mut self, index: usize, isa: Isa, pool: &mut Pool) -> Result<(), DeviceError> {
+    fn replay(
+        &mut self,
+        index: usize,
+        (isa, shape): (Isa, Option<panel::Shape>),
+        pool: &mut Pool,
+    ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
         let LoadedPlan { plan, programs } = &self.plans[index];
         let (state, arena) = (self.state.start(), self.arena.start());
@@ -137,7 +144,7 @@ impl Loaded {
                         let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
                         let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
                         let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
-                        gemm::run(product, operands, pool)
+                        gemm::run(product, shape, operands, pool)
                     }
                     LaunchOp::ScatterAdd(scatter) => {
                         let [out, ids, source] =
@@ -169,9 +176,10 @@ impl Device for Cpu {
         let state_bytes = set.states.bytes;
         let plans =
             set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
+        let (shape, threads) = (self.shape, self.pool.threads());
         let products =
             plans.iter().flat_map(|plan| &plan.plan.launches).filter_map(|launch| match &launch.op {
-                LaunchOp::Gemm(product) => Some(gemm::scratch(product)),
+                LaunchOp::Gemm(product) => Some(gemm::scratch(product, shape, threads)),
                 _ => None,
             });
         let programs = plans.iter().flat_map(|plan| &plan.programs);
@@ -208,7 +216,7 @@ impl Device for Cpu {
 
     fn replay(&mut self, plan: usize) -> Result<(), DeviceError> {
         let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
-        loaded.replay(plan, self.isa, &mut self.pool)
+        loaded.replay(plan, (self.isa, self.shape), &mut self.pool)
     }
 
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError> {

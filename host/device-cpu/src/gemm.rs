@@ -1,11 +1,14 @@
-//! Matrix products: the `gemm` crate on one thread per task, over blocks whose size depends on the shape alone.
+//! Matrix products: the `gemm` crate, or our own panels, on one thread per task, over blocks whose size depends on the
+//! shape alone.
 //!
-//! A call packs both operands anew, so a cut that repeats an operand costs: tall products are cut by rows into large
-//! blocks, weight gradients (a small result of a long sum) by the sum, with the parts added in order afterwards.
+//! A call of the crate packs both operands anew, so a cut that repeats an operand costs: tall products are cut by rows
+//! into large blocks, weight gradients (a small result of a long sum) by the sum, with the parts added in order
+//! afterwards. Where packing costs as much as multiplying, panels pack one operand only (`panel`).
 
 use gemm::Parallelism;
 use plan::{Gemm, GemmBatch, Matrix};
 
+use crate::panel::{self, Shape};
 use crate::pool::{Pool, TaskPanicked};
 
 /// Multiply-adds of a task that is worth handing out: some 20 microseconds.
@@ -59,8 +62,11 @@ fn points(gemm: &Gemm) -> usize {
     gemm.batch.iter().map(|axis| axis.count).product()
 }
 
-/// Floats of scratch a product needs for the parts of its sums.
-pub fn scratch(gemm: &Gemm) -> usize {
+/// Floats of scratch a product needs: for the parts of its sums, or for the panels of all threads.
+pub fn scratch(gemm: &Gemm, shape: Option<Shape>, threads: usize) -> usize {
+    if panel::suits(gemm, shape).is_some() {
+        return threads * panel::PANEL;
+    }
     let parts = gemm.k.div_ceil(Cut::of(gemm).terms);
     if parts > 1 { parts * gemm.m * gemm.n } else { 0 }
 }
@@ -81,7 +87,16 @@ unsafe impl Sync for Operands {}
 /// # Safety
 /// The operands are the slots of a product that passed `Plan::validate`, with [`scratch`] floats beside; nobody else
 /// uses them meanwhile.
-pub unsafe fn run(gemm: &Gemm, operands: Operands, pool: &mut Pool) -> Result<(), TaskPanicked> {
+pub unsafe fn run(
+    gemm: &Gemm,
+    shape: Option<Shape>,
+    operands: Operands,
+    pool: &mut Pool,
+) -> Result<(), TaskPanicked> {
+    if let Some(shape) = panel::suits(gemm, shape) {
+        // SAFETY: the caller's.
+        return unsafe { panel::run(gemm, shape, operands, pool) };
+    }
     let cut = Cut::of(gemm);
     let batch = points(gemm);
     let parts = gemm.k.div_ceil(cut.terms);
@@ -138,7 +153,7 @@ struct Block {
 }
 
 /// Where a matrix begins at a point of the batch.
-fn at_point(gemm: &Gemm, mut point: usize, stride: impl Fn(&GemmBatch) -> usize) -> usize {
+pub fn at_point(gemm: &Gemm, mut point: usize, stride: impl Fn(&GemmBatch) -> usize) -> usize {
     let mut start = 0;
     for axis in gemm.batch.iter().rev() {
         start += point % axis.count * stride(axis);

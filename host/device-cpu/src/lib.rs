@@ -7,6 +7,7 @@ mod device;
 mod gemm;
 mod math;
 mod memory;
+mod panel;
 mod pool;
 mod scatter;
 mod tile;

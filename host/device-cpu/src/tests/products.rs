@@ -64,10 +64,17 @@ impl Form {
             lengths.iter().map(|length| (0..*length).map(|_| random.float().to_bits()).collect()).collect();
         let set =
             single(vec![], |slots| LaunchOp::Gemm(self.launch(slots)), &lengths.map(|length| length * 4));
-        let got = run(&set, &operands, 1, Isa::Portable);
-        for threads in [2, 3] {
-            assert!(got == run(&set, &operands, threads, Isa::Portable), "{threads} threads change bits");
+        for isa in Isa::available() {
+            let got = run(&set, &operands, 1, isa);
+            for threads in [2, 3] {
+                assert!(got == run(&set, &operands, threads, isa), "{threads} threads change bits");
+            }
+            self.compare(&operands, &got);
         }
+    }
+
+    /// Some elements of the result against sums in double precision.
+    fn compare(&self, operands: &[Vec<u32>], got: &[Vec<u32>]) {
         let at = |which: usize, index: usize| f64::from(f32::from_bits(operands[which][index]));
         let tolerance = 1e-6 * (self.k as f64).sqrt() * 4.0;
         for [a, b, out, c] in self.points() {
@@ -90,9 +97,19 @@ impl Form {
 
 #[test]
 fn products_of_any_strides() {
-    for (m, n, k) in
-        [(1, 1, 1), (1, 300, 64), (37, 1000, 90), (700, 130, 257), (96, 64, 5000), (513, 511, 130)]
-    {
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 300, 64),
+        (37, 1000, 90),
+        (700, 130, 257),
+        (96, 64, 5000),
+        (513, 511, 130),
+        (2, 9, 200),
+        (13, 33, 71),
+        (16, 192, 1024),
+        (100, 17, 2048),
+        (400, 31, 140),
+    ] {
         for c in [None, Some((n, 1)), Some((1, m)), Some((0, 1))] {
             Form { m, n, k, a: (k, 1), b: (n, 1), c, out: (n, 1), batch: vec![] }.check();
             Form { m, n, k, a: (1, m), b: (1, k), c, out: (n, 1), batch: vec![] }.check();
