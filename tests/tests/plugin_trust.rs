@@ -188,7 +188,7 @@ fn files_that_cannot_be_read_are_named() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox = Sandbox::new();
     let closed = sandbox.lay("alone");
-    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0)).expect("the file is ours");
+    std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o0)).expect("the file is ours");
     let list = || with_path(&sandbox, &["plugins", "list"]).succeeded().stdout;
     // The administrator reads everything.
     if std::fs::read(&closed).is_err() {
