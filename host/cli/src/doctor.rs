@@ -31,7 +31,7 @@ pub fn run() -> Result<ExitCode, Error> {
     for (path, reason) in &registry.rejected {
         say(false, "plugin", format!("{} {reason}", path.display()));
     }
-    for refusal in registry.plugins.iter().filter_map(|plugin| registry.standing(plugin).err()) {
+    for refusal in registry.refusals() {
         say(false, "plugin", refusal.to_string());
     }
     match registry.trust.lock().and_then(|path| Ok((path.display().to_string(), registry.trust.names()?))) {

@@ -45,7 +45,7 @@ fn list(registry: &Registry) -> String {
     for (path, reason) in &registry.rejected {
         text += &format!("not usable: {} {reason}\n", path.display());
     }
-    for refusal in registry.plugins.iter().filter_map(|plugin| registry.standing(plugin).err()) {
+    for refusal in registry.refusals() {
         text += &format!("not usable: {refusal}\n");
     }
     if registry.plugins.is_empty() {

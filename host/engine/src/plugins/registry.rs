@@ -117,6 +117,22 @@ impl Registry {
         self.trust.judge(info).map(|judged| judged.accepted)
     }
 
+    /// Why plugins of the search path would be refused, one sentence each. Their bytes are read and hashed side by side.
+    pub fn refusals(&self) -> Vec<Error> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = self.plugins.len().div_ceil(threads).max(1);
+        let trust = &self.trust;
+        let judge = |plugins: &[PluginInfo]| -> Vec<Error> {
+            plugins.iter().filter_map(|info| trust.judge(info).err()).collect()
+        };
+        std::thread::scope(|scope| {
+            let shares: Vec<_> =
+                self.plugins.chunks(share).map(|plugins| scope.spawn(move || judge(plugins))).collect();
+            // A thread that panicked has found nothing: the plugin is judged again when it is used.
+            shares.into_iter().flat_map(|share| share.join().unwrap_or_default()).collect()
+        })
+    }
+
     /// All announced components of a kind, with their plugins.
     pub fn components(&self, kind: Kind) -> impl Iterator<Item = (&PluginInfo, &ComponentInfo)> {
         let all =

@@ -1,9 +1,9 @@
 //! Which libraries may run: those of the build by its manifest, all others by the user's lock file. Both name bytes, by
 //! their SHA-256; where a file lies and what it calls itself makes no difference.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Deserialize;
 
@@ -37,7 +37,7 @@ pub struct Trust {
     /// Folders with a manifest of the build.
     staged: Vec<PathBuf>,
     lock: Option<PathBuf>,
-    known: OnceCell<Known>,
+    known: OnceLock<Known>,
 }
 
 /// What manifests and lock file say, read when it is first asked.
@@ -72,7 +72,7 @@ impl Trust {
     }
 
     fn of(staged: Vec<PathBuf>, lock: Option<PathBuf>) -> Trust {
-        Trust { everything: false, staged, lock, known: OnceCell::new() }
+        Trust { everything: false, staged, lock, known: OnceLock::new() }
     }
 
     /// Reads and judges a library. A refusal is a sentence that says what to type.
