@@ -74,8 +74,9 @@ fn attention_grad(m: &mut Maker, op: Op) -> Vec<NodeId> {
 fn attention_operands(m: &mut Maker) -> (Vec<NodeId>, [i64; 4]) {
     let (batch, groups) = (m.pick(&[1, 2, 3]), m.pick(&[1, 2]));
     let heads = groups * m.pick(&[1, 2, 3]);
-    let (queries, keys) = (m.pick(&[1, 2, 5, 17]), m.pick(&[1, 3, 8, 33]));
-    let (width, value_width) = (m.pick(&[2, 5, 16]), m.pick(&[3, 16]));
+    // Kernels cut queries and keys into blocks of 64.
+    let (queries, keys) = (m.pick(&[1, 2, 5, 17, 70, 133]), m.pick(&[1, 3, 8, 33, 70, 150]));
+    let (width, value_width) = (m.pick(&[2, 5, 16, 33]), m.pick(&[3, 16, 80]));
     let mut operands = vec![
         m.operand(DType::F32, &[batch, heads, queries, width], UNIT),
         m.operand(DType::F32, &[batch, groups, keys, width], UNIT),
