@@ -148,8 +148,7 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
 
 /// An Attention and the AttentionLse of the same operands are one launch, and so are all results of an AttentionGrad.
 fn joined(graph: &Graph, kinds: &[Kind]) -> HashMap<NodeId, NodeId> {
-    let mut joined = HashMap::new();
-    let mut first: HashMap<(&[NodeId], &[i64], u64, u32), NodeId> = HashMap::new();
+    let (mut joined, mut first) = (HashMap::new(), HashMap::new());
     for id in graph.ids().filter(|id| kinds[id.index()] == Kind::Attention) {
         let node = graph.node(id);
         let leader = match node.op {
