@@ -10,7 +10,7 @@ use std::f32::consts::LOG2_E;
 use plan::{AttentionGrad, AttentionShape};
 
 use super::lanes::{LANES, Lanes};
-use super::product::{Left, Out, Right};
+use super::product::{Left, Out, Right, pack};
 use super::rows::Rows;
 use super::{KEYS, Memory, NO_STRIPS, ROWS};
 
@@ -18,7 +18,8 @@ use super::{KEYS, Memory, NO_STRIPS, ROWS};
 pub fn scratch(shape: &AttentionShape) -> usize {
     let (width, value_width) = (shape.width, shape.value_width);
     let in_lanes = 2 * width + value_width + KEYS.max(value_width) + KEYS;
-    (in_lanes + width.next_multiple_of(LANES) + value_width.next_multiple_of(LANES)) * ROWS
+    let padded = width.next_multiple_of(LANES) + value_width.next_multiple_of(LANES);
+    in_lanes * ROWS + padded * (ROWS + KEYS)
 }
 
 /// Where a task adds up cotangents: rows of whole lanes for each key.
@@ -70,13 +71,15 @@ pub unsafe fn block<L: Lanes>(
         let ct_scores = weights.add(KEYS.max(value_width) * ROWS);
         let query_rows = ct_scores.add(KEYS * ROWS);
         let ct_rows = query_rows.add(sums.k.row * ROWS);
-        rows.pack_lanes(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
+        let packed_keys = ct_rows.add(sums.v.row * ROWS);
+        let packed_values = packed_keys.add(sums.k.row * KEYS);
+        rows.pack_lanes::<L>(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
         rows.pack_rows(shape, memory, &launch.q, (width, sums.k.row), query_rows);
-        rows.pack_lanes(shape, memory, &launch.ct_out, (value_width, 1.0), ct_result);
+        rows.pack_lanes::<L>(shape, memory, &launch.ct_out, (value_width, 1.0), ct_result);
         rows.pack_rows(shape, memory, &launch.ct_out, (value_width, sums.v.row), ct_rows);
         std::slice::from_raw_parts_mut(ct_queries, width * ROWS).fill(0.0);
         // Where the weights go later; the result itself is needed only for its products with the cotangent.
-        rows.pack_lanes(shape, memory, &launch.out, (value_width, 1.0), weights);
+        rows.pack_lanes::<L>(shape, memory, &launch.out, (value_width, 1.0), weights);
         let mut delta = [0.0f32; ROWS];
         for group in 0..ROWS / LANES {
             let mut sum = L::splat(0.0);
@@ -96,10 +99,17 @@ pub unsafe fn block<L: Lanes>(
         let keys = sight.keys();
         for start in (keys.start..keys.end).step_by(KEYS) {
             let mut strips = NO_STRIPS;
-            let found = sight.strips(start, KEYS.min(keys.end - start), &mut strips);
+            let count = KEYS.min(keys.end - start);
+            let found = sight.strips(start, count, &mut strips);
+            if found == 0 {
+                continue;
+            }
+            let k = pack::<L>(Left { ptr: k.ptr.add(start * k.row), ..k }, count, width, packed_keys);
+            let v = Left { ptr: v.ptr.add(start * v.row), ..v };
+            let v = pack::<L>(v, count, value_width, packed_values);
             for strip in &strips[..found] {
-                let first = start + strip.keys.start;
-                let (lanes, row) = (strip.groups.start * LANES, strip.keys.start * ROWS);
+                let first = strip.keys.start;
+                let (lanes, row) = (strip.groups.start * LANES, first * ROWS);
                 let (count, groups) = (strip.keys.len(), strip.groups.len());
                 let (k, v) = (
                     Left { ptr: k.ptr.add(first * k.row), ..k },
@@ -125,7 +135,7 @@ pub unsafe fn block<L: Lanes>(
                 }
                 let left = |of: *mut f32| Left { ptr: of.add(row + lanes), row: ROWS, column: 1 };
                 let rows_of = |of: *mut f32, row: usize| Right { ptr: of.add(lanes * row), row };
-                let added = |to: Out| Out { ptr: to.ptr.add(first * to.row), ..to };
+                let added = |to: Out| Out { ptr: to.ptr.add((start + first) * to.row), ..to };
                 let terms = groups * LANES;
                 if launch.ct_v.is_some() {
                     let extents = [count, sums.v.row / LANES, terms];
@@ -143,10 +153,7 @@ pub unsafe fn block<L: Lanes>(
             }
         }
         let Some(ct_q) = &launch.ct_q else { return };
-        for x in std::slice::from_raw_parts_mut(ct_queries, width * ROWS) {
-            *x *= shape.scale;
-        }
-        rows.unpack_lanes(shape, memory, ct_q, width, ct_queries);
+        rows.unpack_lanes::<L>(shape, memory, ct_q, (width, shape.scale), ct_queries);
     }
 }
 
@@ -181,8 +188,14 @@ pub unsafe fn finish(
                     let part = std::slice::from_raw_parts(part, sums.row);
                     total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
                 }
-                for (d, x) in total[..width].iter().enumerate() {
-                    *to.add(key * heads.token + d * heads.element) = x * factor;
+                let to = to.add(key * heads.token);
+                if heads.element == 1 {
+                    let to = std::slice::from_raw_parts_mut(to, width);
+                    to.iter_mut().zip(&*total).for_each(|(to, x)| *to = x * factor);
+                } else {
+                    for (d, x) in total[..width].iter().enumerate() {
+                        *to.add(d * heads.element) = x * factor;
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 use plan::{Attention, AttentionShape};
 
 use super::lanes::{LANES, Lanes};
-use super::product::{Left, Out, Right};
+use super::product::{Left, Out, Right, pack};
 use super::rows::Rows;
 use super::sight::Strip;
 use super::{GROUPS, KEYS, MASKED, Memory, NO_STRIPS, ROWS};
@@ -17,7 +17,8 @@ use crate::math;
 
 /// Floats that [`block`] needs.
 pub fn scratch(shape: &AttentionShape) -> usize {
-    (shape.width + KEYS + shape.value_width) * ROWS
+    let packed = shape.width.next_multiple_of(LANES) + shape.value_width.next_multiple_of(LANES);
+    (shape.width + KEYS + shape.value_width) * ROWS + packed * KEYS
 }
 
 /// # Safety
@@ -33,7 +34,9 @@ pub unsafe fn block<L: Lanes>(launch: &Attention, memory: &Memory, rows: &Rows, 
         let queries = scratch;
         let scores = queries.add(width * ROWS);
         let result = scores.add(KEYS * ROWS);
-        rows.pack_lanes(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
+        let packed_keys = result.add(value_width * ROWS);
+        let packed_values = packed_keys.add(width.next_multiple_of(LANES) * KEYS);
+        rows.pack_lanes::<L>(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
         std::slice::from_raw_parts_mut(result, value_width * ROWS).fill(0.0);
         let sight = rows.sight(shape, memory);
         let (k, v) = (memory.head(&launch.k, rows.batch, group), memory.head(&launch.v, rows.batch, group));
@@ -41,10 +44,17 @@ pub unsafe fn block<L: Lanes>(launch: &Attention, memory: &Memory, rows: &Rows, 
         let keys = sight.keys();
         for start in (keys.start..keys.end).step_by(KEYS) {
             let mut strips = NO_STRIPS;
-            let found = sight.strips(start, KEYS.min(keys.end - start), &mut strips);
+            let count = KEYS.min(keys.end - start);
+            let found = sight.strips(start, count, &mut strips);
+            if found == 0 {
+                continue;
+            }
             let strips = &strips[..found];
+            let k = pack::<L>(Left { ptr: k.ptr.add(start * k.row), ..k }, count, width, packed_keys);
+            let v = Left { ptr: v.ptr.add(start * v.row), ..v };
+            let v = pack::<L>(v, count, value_width, packed_values);
             for strip in strips {
-                let first = start + strip.keys.start;
+                let first = strip.keys.start;
                 let (lanes, row) = (strip.groups.start * LANES, strip.keys.start * ROWS);
                 let a = Left { ptr: k.ptr.add(first * k.row), ..k };
                 let b = Right { ptr: queries.add(lanes), row: ROWS };
@@ -62,7 +72,7 @@ pub unsafe fn block<L: Lanes>(launch: &Attention, memory: &Memory, rows: &Rows, 
                 }
             }
             for strip in strips {
-                let first = start + strip.keys.start;
+                let first = strip.keys.start;
                 let (lanes, row) = (strip.groups.start * LANES, strip.keys.start * ROWS);
                 let a = Left { ptr: v.ptr.add(first * v.row), row: v.column, column: v.row };
                 let b = Right { ptr: scores.add(row + lanes), row: ROWS };
@@ -152,6 +162,6 @@ unsafe fn finish<L: Lanes>(
                 L::load(at).mul(L::load(sums.as_ptr().add(group * LANES))).store(at);
             }
         }
-        rows.unpack_lanes(&launch.shape, memory, out, launch.shape.value_width, result);
+        rows.unpack_lanes::<L>(&launch.shape, memory, out, (launch.shape.value_width, 1.0), result);
     }
 }

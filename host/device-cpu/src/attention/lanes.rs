@@ -40,6 +40,24 @@ pub trait Lanes: Copy {
     unsafe fn unmasked(self) -> Self;
     /// 2^x for x up to 127; NaN stays NaN.
     unsafe fn exp2(self) -> Self;
+    /// Columns of sixteen rows.
+    #[inline(always)]
+    unsafe fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
+        let mut block = [[0.0f32; LANES]; LANES];
+        // SAFETY: the caller's; rows of the block are sixteen floats.
+        unsafe {
+            for (row, to) in rows.into_iter().zip(&mut block) {
+                row.store(to.as_mut_ptr());
+            }
+            for i in 1..LANES {
+                for j in 0..i {
+                    (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
+                }
+            }
+            std::array::from_fn(|column| Self::load(block[column].as_ptr()))
+        }
+    }
+
     /// [`product`], compiled for this instruction set.
     unsafe fn product(extents: [usize; 3], a: Left, b: Right, c: Out, adds: bool);
 }
@@ -306,6 +324,12 @@ impl Lanes for Avx512 {
         unsafe { Avx512(exp2_avx512(self.0)) }
     }
 
+    #[inline(always)]
+    unsafe fn transpose(rows: [Avx512; LANES]) -> [Avx512; LANES] {
+        // SAFETY: see above.
+        unsafe { transpose_avx512(rows) }
+    }
+
     unsafe fn product(extents: [usize; 3], a: Left, b: Right, c: Out, adds: bool) {
         // SAFETY: see above.
         unsafe { product_avx512(extents, a, b, c, adds) }
@@ -324,6 +348,36 @@ fn exp2_avx512(x: __m512) -> __m512 {
     }
     let is_large = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(LOWEST));
     _mm512_maskz_scalef_ps(is_large, p, whole)
+}
+
+/// Pairs of rows, then fours, then fours of fours.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_avx512(rows: [Avx512; LANES]) -> [Avx512; LANES] {
+    let mut fours = rows;
+    for first in (0..LANES).step_by(4) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|row| rows[first + row].0);
+        let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let (low_too, high_too) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let halves = [(low, low_too), (high, high_too)];
+        for (half, (x, y)) in halves.into_iter().enumerate() {
+            let (x, y) = (_mm512_castps_pd(x), _mm512_castps_pd(y));
+            fours[first + 2 * half].0 = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+            fours[first + 2 * half + 1].0 = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+        }
+    }
+    let mut columns = fours;
+    for column in 0..4 {
+        let [a, b, c, d] = [0, 4, 8, 12].map(|four| fours[four + column].0);
+        let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (even_too, odd_too) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        columns[column].0 = _mm512_shuffle_f32x4::<0x88>(even, even_too);
+        columns[4 + column].0 = _mm512_shuffle_f32x4::<0x88>(odd, odd_too);
+        columns[8 + column].0 = _mm512_shuffle_f32x4::<0xdd>(even, even_too);
+        columns[12 + column].0 = _mm512_shuffle_f32x4::<0xdd>(odd, odd_too);
+    }
+    columns
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,8 +1,9 @@
 //! The one product that attention is made of: single numbers of a strided matrix times rows of whole lanes.
 //!
 //! With queries in the lanes, scores are keys times packed queries and the result is values times weights, so keys and
-//! values are read where they lie, one number at a time, and nothing of them is packed.
+//! values are read one number at a time and need no transposing.
 
+use super::ROWS as BLOCK_ROWS;
 use super::lanes::{LANES, Lanes};
 
 /// Element (i, k) at `ptr + i * row + k * column`.
@@ -27,6 +28,30 @@ pub struct Out {
     pub row: usize,
 }
 
+/// Copies `rows` rows of `width` numbers to one after another, each filled up with zeros to whole lanes: rows that lie
+/// a power of two apart, as those of one of several heads, would drive each other out of the cache.
+///
+/// # Safety
+/// The rows are readable, `to` takes `rows` times the padded width, and the instruction set of `L` is there.
+#[inline(always)]
+pub unsafe fn pack<L: Lanes>(from: Left, rows: usize, width: usize, to: *mut f32) -> Left {
+    let row = width.next_multiple_of(LANES);
+    let whole = if from.column == 1 { width / LANES * LANES } else { 0 };
+    // SAFETY: the caller's.
+    unsafe {
+        for i in 0..rows {
+            let (from_row, to_row) = (from.ptr.add(i * from.row), to.add(i * row));
+            for d in (0..whole).step_by(LANES) {
+                L::load(from_row.add(d)).store(to_row.add(d));
+            }
+            for d in whole..row {
+                *to_row.add(d) = if d < width { *from_row.add(d * from.column) } else { 0.0 };
+            }
+        }
+    }
+    Left { ptr: to, row, column: 1 }
+}
+
 /// `c[m, n] = a[m, k] b[k, n]`, or added to c, for extents [m, n in groups of lanes, k]. Terms are added in the order
 /// of k.
 ///
@@ -44,15 +69,28 @@ pub unsafe fn product<L: Lanes>([m, groups, k]: [usize; 3], a: Left, b: Right, c
         unsafe {
             let b = Right { ptr: b.ptr.add(done * LANES), ..b };
             let c = Out { ptr: c.ptr.add(done * LANES), ..c };
-            match width {
-                1 => panel::<L, 1>(m, k, a, b, c, adds),
-                2 if L::ROWS[1] > 0 => panel::<L, 2>(m, k, a, b, c, adds),
-                3 if L::ROWS[2] > 0 => panel::<L, 3>(m, k, a, b, c, adds),
-                _ if L::ROWS[3] > 0 => panel::<L, 4>(m, k, a, b, c, adds),
-                _ => {}
+            // With a stride that is known here, the addresses of a tile's rows are one register and constants.
+            match a.row {
+                1 => sized::<L>(width, [m, k], Left { row: 1, ..a }, b, c, adds),
+                BLOCK_ROWS => sized::<L>(width, [m, k], Left { row: BLOCK_ROWS, ..a }, b, c, adds),
+                _ => sized::<L>(width, [m, k], a, b, c, adds),
             }
         }
         done += width;
+    }
+}
+
+#[inline(always)]
+unsafe fn sized<L: Lanes>(width: usize, [m, k]: [usize; 2], a: Left, b: Right, c: Out, adds: bool) {
+    // SAFETY: the caller's.
+    unsafe {
+        match width {
+            1 => panel::<L, 1>(m, k, a, b, c, adds),
+            2 if L::ROWS[1] > 0 => panel::<L, 2>(m, k, a, b, c, adds),
+            3 if L::ROWS[2] > 0 => panel::<L, 3>(m, k, a, b, c, adds),
+            _ if L::ROWS[3] > 0 => panel::<L, 4>(m, k, a, b, c, adds),
+            _ => {}
+        }
     }
 }
 
@@ -97,19 +135,24 @@ unsafe fn tile<L: Lanes, const M: usize, const N: usize>(
                 }
             }
         }
-        let (mut from_a, mut from_b) = (a.ptr, b.ptr);
+        // A pointer for every three rows: one for each would run out of registers, one for all would be a chain of
+        // additions.
+        let mut from_a: [*const f32; 4] = std::array::from_fn(|three| a.ptr.wrapping_add(3 * three * a.row));
+        let mut from_b = b.ptr;
         for _ in 0..k {
             let mut right = [L::splat(0.0); N];
             for (n, right) in right.iter_mut().enumerate() {
                 *right = L::load(from_b.add(n * LANES));
             }
             for (i, row) in sums.iter_mut().enumerate() {
-                let left = L::splat(*from_a.add(i * a.row));
+                let left = L::splat(*from_a[i / 3].add(i % 3 * a.row));
                 for (sum, right) in row.iter_mut().zip(right) {
                     *sum = left.fma(right, *sum);
                 }
             }
-            from_a = from_a.wrapping_add(a.column);
+            for from in &mut from_a {
+                *from = from.wrapping_add(a.column);
+            }
             from_b = from_b.wrapping_add(b.row);
         }
         for (i, row) in sums.into_iter().enumerate() {

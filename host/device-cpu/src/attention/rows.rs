@@ -2,6 +2,7 @@
 
 use plan::{AttentionShape, Heads};
 
+use super::lanes::{LANES, Lanes};
 use super::sight::{Integers, Sight};
 use super::{Memory, ROWS};
 
@@ -54,17 +55,25 @@ impl Rows {
         self.batch * shape.heads * shape.queries + self.first
     }
 
-    /// Where a row begins in a tensor.
-    #[inline(always)]
-    fn at(&self, shape: &AttentionShape, heads: &Heads, row: usize) -> usize {
-        let (head, token) = ((self.first + row) / shape.queries, (self.first + row) % shape.queries);
-        self.batch * heads.batch + head * heads.head + token * heads.token
+    /// Where each row begins in a tensor.
+    fn starts(&self, shape: &AttentionShape, heads: &Heads) -> [usize; ROWS] {
+        let mut starts = [0; ROWS];
+        let (mut head, mut token) = (self.first / shape.queries, self.first % shape.queries);
+        for start in &mut starts[..self.count] {
+            *start = self.batch * heads.batch + head * heads.head + token * heads.token;
+            token += 1;
+            if token == shape.queries {
+                (head, token) = (head + 1, 0);
+            }
+        }
+        starts
     }
 
     /// # Safety
     /// The shape's integer operands are readable.
     pub unsafe fn sight(&self, shape: &AttentionShape, memory: &Memory) -> Sight {
-        let tokens = (self.first..self.first + self.count).map(|row| row % shape.queries);
+        let first = self.first % shape.queries;
+        let tokens = (0..shape.queries).cycle().skip(first).take(self.count);
         // SAFETY: the caller's; a validated shape has a number for each sequence, and segments for each token.
         unsafe {
             let start = |numbers: plan::Numbers| {
@@ -75,16 +84,17 @@ impl Rows {
                 kv_len: shape.kv_len.map(|numbers| *start(numbers)),
                 segments: shape.segments.map(|(q, k)| [(start(q), q.token), (start(k), k.token)]),
             };
-            Sight::new(shape, &integers, tokens)
+            Sight::new(shape, &integers, self.count, tokens)
         }
     }
 
     /// Element d of row r, times `factor`, to `to[d * ROWS + r]`; rows that are missing become 0.
     ///
     /// # Safety
-    /// The tensor has `width` elements in each row; `to` takes `width * ROWS` floats.
+    /// The tensor has `width` elements in each row; `to` takes `width * ROWS` floats; the instruction set of `L` is
+    /// there.
     #[inline(always)]
-    pub unsafe fn pack_lanes(
+    pub unsafe fn pack_lanes<L: Lanes>(
         &self,
         shape: &AttentionShape,
         memory: &Memory,
@@ -95,42 +105,63 @@ impl Rows {
         // SAFETY: the caller's.
         unsafe {
             let from = memory.at(&heads.slot).cast_const();
-            for row in 0..ROWS {
-                let lane = to.add(row);
-                if row >= self.count {
-                    for d in 0..width {
-                        *lane.add(d * ROWS) = 0.0;
+            let starts = self.starts(shape, heads);
+            // Squares of whole lanes are turned in registers.
+            let squares = if heads.element == 1 { width / LANES * LANES } else { 0 };
+            let factors = L::splat(factor);
+            for first in (0..ROWS).step_by(LANES) {
+                for d in (0..squares).step_by(LANES) {
+                    let mut square = [L::splat(0.0); LANES];
+                    for (row, values) in (first..self.count).zip(&mut square) {
+                        *values = L::load(from.add(starts[row] + d)).mul(factors);
                     }
-                    continue;
+                    for (column, values) in L::transpose(square).into_iter().enumerate() {
+                        values.store(to.add((d + column) * ROWS + first));
+                    }
                 }
-                let from = from.add(self.at(shape, heads, row));
-                for d in 0..width {
-                    *lane.add(d * ROWS) = *from.add(d * heads.element) * factor;
+            }
+            for row in 0..ROWS {
+                for d in squares..width {
+                    let x = if row < self.count { *from.add(starts[row] + d * heads.element) } else { 0.0 };
+                    *to.add(d * ROWS + row) = x * factor;
                 }
             }
         }
     }
 
-    /// The way back: `from[d * ROWS + r]` to element d of row r.
+    /// The way back: `from[d * ROWS + r]`, times `factor`, to element d of row r.
     ///
     /// # Safety
     /// As for [`Rows::pack_lanes`], and nobody else writes these rows.
     #[inline(always)]
-    pub unsafe fn unpack_lanes(
+    pub unsafe fn unpack_lanes<L: Lanes>(
         &self,
         shape: &AttentionShape,
         memory: &Memory,
         heads: &Heads,
-        width: usize,
+        (width, factor): (usize, f32),
         from: *const f32,
     ) {
         // SAFETY: the caller's.
         unsafe {
             let to = memory.at(&heads.slot);
-            for row in 0..self.count {
-                let (to, lane) = (to.add(self.at(shape, heads, row)), from.add(row));
-                for d in 0..width {
-                    *to.add(d * heads.element) = *lane.add(d * ROWS);
+            let starts = self.starts(shape, heads);
+            let squares = if heads.element == 1 { width / LANES * LANES } else { 0 };
+            let factors = L::splat(factor);
+            for first in (0..self.count).step_by(LANES) {
+                for d in (0..squares).step_by(LANES) {
+                    let mut square = [factors; LANES];
+                    for (column, values) in square.iter_mut().enumerate() {
+                        *values = L::load(from.add((d + column) * ROWS + first)).mul(factors);
+                    }
+                    for (row, values) in (first..self.count).zip(L::transpose(square)) {
+                        values.store(to.add(starts[row] + d));
+                    }
+                }
+            }
+            for (row, start) in starts[..self.count].iter().enumerate() {
+                for d in squares..width {
+                    *to.add(start + d * heads.element) = *from.add(d * ROWS + row) * factor;
                 }
             }
         }
@@ -152,15 +183,20 @@ impl Rows {
         // SAFETY: the caller's.
         unsafe {
             let from = memory.at(&heads.slot).cast_const();
-            for row in 0..ROWS {
+            let starts = self.starts(shape, heads);
+            for (row, start) in starts.into_iter().enumerate() {
                 let to = std::slice::from_raw_parts_mut(to.add(row * padded), padded);
                 if row >= self.count {
                     to.fill(0.0);
                     continue;
                 }
-                let from = from.add(self.at(shape, heads, row));
-                for (d, x) in to[..width].iter_mut().enumerate() {
-                    *x = *from.add(d * heads.element);
+                let from = from.add(start);
+                if heads.element == 1 {
+                    to[..width].copy_from_slice(std::slice::from_raw_parts(from, width));
+                } else {
+                    for (d, x) in to[..width].iter_mut().enumerate() {
+                        *x = *from.add(d * heads.element);
+                    }
                 }
                 to[width..].fill(0.0);
             }

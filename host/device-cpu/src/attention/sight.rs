@@ -51,14 +51,15 @@ pub struct Integers {
 }
 
 impl Sight {
-    /// `tokens` are those of the rows, at most `ROWS`.
+    /// `tokens` are those of the `count` rows, at most `ROWS`.
     ///
     /// # Safety
     /// The segments are readable for every token and key of the shape.
     pub unsafe fn new(
         shape: &AttentionShape,
         integers: &Integers,
-        tokens: impl ExactSizeIterator<Item = usize>,
+        count: usize,
+        tokens: impl Iterator<Item = usize>,
     ) -> Sight {
         let nobody = Extent {
             lowest: usize::MAX,
@@ -67,7 +68,6 @@ impl Sight {
             highest: 0,
             segments: (i32::MAX, i32::MIN),
         };
-        let count = tokens.len();
         let mut sight = Sight {
             prefix: shape.prefix,
             low: [0; ROWS],
