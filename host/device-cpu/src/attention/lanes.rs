@@ -44,18 +44,18 @@ pub trait Lanes: Copy {
     #[inline(always)]
     unsafe fn transpose(rows: [Self; LANES]) -> [Self; LANES] {
         let mut block = [[0.0f32; LANES]; LANES];
+        let mut columns = rows;
         // SAFETY: the caller's; rows of the block are sixteen floats.
         unsafe {
             for (row, to) in rows.into_iter().zip(&mut block) {
                 row.store(to.as_mut_ptr());
             }
-            for i in 1..LANES {
-                for j in 0..i {
-                    (block[i][j], block[j][i]) = (block[j][i], block[i][j]);
-                }
+            for (index, column) in columns.iter_mut().enumerate() {
+                let values = block.map(|row| row[index]);
+                *column = Self::load(values.as_ptr());
             }
-            std::array::from_fn(|column| Self::load(block[column].as_ptr()))
         }
+        columns
     }
 
     /// [`product`], compiled for this instruction set.

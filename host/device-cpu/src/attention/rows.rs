@@ -120,9 +120,9 @@ impl Rows {
                     }
                 }
             }
-            for row in 0..ROWS {
+            for (row, start) in starts.into_iter().enumerate() {
                 for d in squares..width {
-                    let x = if row < self.count { *from.add(starts[row] + d * heads.element) } else { 0.0 };
+                    let x = if row < self.count { *from.add(start + d * heads.element) } else { 0.0 };
                     *to.add(d * ROWS + row) = x * factor;
                 }
             }
