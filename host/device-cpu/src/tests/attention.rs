@@ -225,3 +225,26 @@ fn attention_under_every_mask() {
         }
     }
 }
+
+/// The engine finds steps that went wrong by what is not finite, so no row may lose it.
+#[test]
+fn what_is_no_number_shows_in_its_row_alone() {
+    let Form { shape, .. } = form([1, 1, 1, 40, 40, 16, 16]);
+    let dims = shape.outputs();
+    let mut q = vec![0.5f32.to_bits(); 40 * 16];
+    q[7 * 16 + 3] = f32::NAN.to_bits();
+    let operands = [q, vec![0.25f32.to_bits(); 40 * 16], vec![1.0f32.to_bits(); 40 * 16], vec![9; 40 * 16]];
+    let launch = |slots: &[Slot]| {
+        let [q, k, v, out] = [0, 1, 2, 3]
+            .map(|index: usize| Form { shape: shape.clone(), ..form([1; 7]) }.heads(slots[index], dims));
+        LaunchOp::Attention(Box::new(Attention { shape: shape.clone(), q, k, v, out: Some(out), lse: None }))
+    };
+    let set = single(vec![], launch, &[40 * 16 * 4; 4]);
+    for isa in Isa::available() {
+        let got = run(&set, &operands, 1, isa).remove(3);
+        for (index, x) in got.into_iter().map(f32::from_bits).enumerate() {
+            let is_right = if index / 16 == 7 { x.is_nan() } else { (x - 1.0).abs() < 1e-6 };
+            assert!(is_right, "{}: {x} in row {}", isa.name(), index / 16);
+        }
+    }
+}
