@@ -20,6 +20,8 @@ pub enum Kind {
     Tile,
     Gemm,
     Scatter,
+    /// One result of an attention, forward or backward, or the node that has several.
+    Attention,
     /// Owns a buffer that its operands are computed into.
     Concat,
     /// Write or Output.
@@ -45,11 +47,13 @@ pub struct Analysis {
     /// For the node that Write reads: the State it is computed into.
     pub written: HashMap<NodeId, NodeId>,
     pub guards: Guards,
+    /// The node whose launch computes a node of an attention as well: its first in graph order.
+    pub joined: HashMap<NodeId, NodeId>,
 }
 
 impl Kind {
     pub fn is_kernel(self) -> bool {
-        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter)
+        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention)
     }
 }
 
@@ -80,7 +84,10 @@ impl Analysis {
             written.insert(node.inputs[0], states.get(&node.ints[0]).copied().unwrap_or(id));
         }
         let guards = Guards::new(graph);
-        let mut analysis = Analysis { kinds, sources: Vec::new(), users, waits: Vec::new(), written, guards };
+        let joined = joined(graph, &kinds);
+        let (sources_later, waits_later) = (Vec::new(), Vec::new());
+        let mut analysis =
+            Analysis { kinds, sources: sources_later, users, waits: waits_later, written, guards, joined };
         analysis.sources = sources(graph, &analysis);
         analysis.waits = waits(graph, &analysis);
         analysis
@@ -122,6 +129,8 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
             Op::Concat => Kind::Concat,
             Op::Dot => Kind::Gemm,
             Op::ScatterAdd => Kind::Scatter,
+            // Scan and When are unrolled, other composites decomposed: only AttentionGrad has several results.
+            Op::Attention | Op::AttentionLse | Op::AttentionGrad | Op::Result => Kind::Attention,
             Op::Write | Op::Output => Kind::Effect,
             op => {
                 let direct = |user: &NodeId| matches!(graph.class(*user), Class::Elementwise | Class::Reduce);
@@ -135,6 +144,24 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
         kinds.push(kind);
     }
     kinds
+}
+
+/// An Attention and the AttentionLse of the same operands are one launch, and so are all results of an AttentionGrad.
+fn joined(graph: &Graph, kinds: &[Kind]) -> HashMap<NodeId, NodeId> {
+    let (mut joined, mut first) = (HashMap::new(), HashMap::new());
+    for id in graph.ids().filter(|id| kinds[id.index()] == Kind::Attention) {
+        let node = graph.node(id);
+        let leader = match node.op {
+            Op::Result => node.inputs[0],
+            Op::AttentionGrad => id,
+            _ => {
+                let key = (&node.inputs[..], &node.ints[..], node.floats[0].to_bits(), node.clone);
+                *first.entry(key).or_insert(id)
+            }
+        };
+        joined.insert(id, leader);
+    }
+    joined
 }
 
 /// Operands of a Concat are computed into its buffer; what `Write` reads is computed into its State.
@@ -164,13 +191,14 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
         let inner = || node.inputs.first().and_then(|input| sources[input.index()].clone());
         let source = match analysis.kind(id) {
             Kind::Free | Kind::Effect => None,
+            Kind::Attention if node.op == Op::AttentionGrad => None,
             Kind::View => inner().and_then(|Source { owner, view }| {
                 view.moved(graph, node).map(|view| Source { owner, view })
             }),
             _ => Some(match (analysis.written.get(&id), placed.get(&id)) {
                 (Some(state), _) => Source { owner: *state, view: View::contiguous(&node.ty.dims) },
                 (None, Some(place)) => place.clone(),
-                (None, None) => Source { owner: id, view: View::contiguous(&node.ty.dims) },
+                (None, None) => Source { owner: id, view: View::of_kernel(node) },
             }),
         };
         sources.push(source);
@@ -185,11 +213,11 @@ fn waits(graph: &Graph, analysis: &Analysis) -> Vec<Vec<NodeId>> {
         let mut pending = graph.node(id).inputs.clone();
         while let Some(input) = pending.pop() {
             match analysis.kind(input) {
-                Kind::Tile | Kind::Gemm | Kind::Scatter => waits[id.index()].push(input),
+                kind if kind.is_kernel() => waits[id.index()].push(input),
                 Kind::View | Kind::Concat => pending.extend(&graph.node(input).inputs),
                 Kind::Memory => readers.entry(input).or_default().push(id),
                 Kind::Free => pending.extend(&graph.node(input).inputs),
-                Kind::Effect => {}
+                _ => {}
             }
         }
     }

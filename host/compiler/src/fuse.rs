@@ -29,9 +29,10 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     Ok(())
 }
 
-/// One cluster for each kernel node: what an unfused plan runs.
+/// One cluster for each kernel node, and one for all that a launch of attention computes: what an unfused plan runs.
 pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
-    let alone = |id: NodeId| {
+    let alone = |id: &NodeId| {
+        let id = *id;
         let node = graph.node(id);
         let (dims, reduced) = match node.op {
             Op::Sum | Op::ReduceMax => {
@@ -41,7 +42,16 @@ pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
         };
         Cluster { nodes: vec![id], dims, reduced }
     };
-    analysis.kernels(graph).map(alone).collect()
+    let is_first = |id: &NodeId| analysis.joined.get(id).is_none_or(|first| first == id);
+    let kernels: Vec<NodeId> = analysis.kernels(graph).collect();
+    let mut clusters: Vec<Cluster> = kernels.iter().filter(|id| is_first(id)).map(alone).collect();
+    for id in kernels.iter().filter(|id| !is_first(id)) {
+        let first = analysis.joined[id];
+        // Clusters stand in the order of their first nodes, which that of a launch precedes.
+        let at = clusters.partition_point(|cluster| cluster.nodes[0] < first);
+        clusters[at].nodes.push(*id);
+    }
+    clusters
 }
 
 fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluster> {
@@ -83,10 +93,13 @@ impl<'a> Fuser<'a> {
         let clusters: Vec<Option<Cluster>> = singletons(graph, analysis).into_iter().map(Some).collect();
         let mut cluster_of = vec![usize::MAX; graph.nodes.len()];
         for (index, cluster) in clusters.iter().flatten().enumerate() {
-            cluster_of[cluster.nodes[0].index()] = index;
+            cluster.nodes.iter().for_each(|id| cluster_of[id.index()] = index);
         }
-        let waits = |id: NodeId| analysis.waits[id.index()].iter().map(|node| cluster_of[node.index()]);
-        let order = Order::new(analysis.kernels(graph).map(|id| waits(id).collect()).collect());
+        let waits = |(index, cluster): (usize, &Cluster)| {
+            let nodes = cluster.nodes.iter().flat_map(|id| &analysis.waits[id.index()]);
+            nodes.map(|node| cluster_of[node.index()]).filter(|other| *other != index).collect()
+        };
+        let order = Order::new(clusters.iter().flatten().enumerate().map(waits).collect());
         Fuser { graph, analysis, caps, clusters, cluster_of, order }
     }
 

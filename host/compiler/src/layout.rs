@@ -3,6 +3,7 @@
 //! Afterwards each Reshape, Permute, Broadcast and Slice is a strided view of a buffer; each Pad is a Concat; each
 //! operand of a Concat can be computed into the joint buffer; each Dot is a matrix product over strides; what Write
 //! reads is a Copy of its own, which may be computed into the State; what Output and ScatterAdd read is contiguous.
+//! Attention reads any view.
 
 use std::collections::{HashMap, HashSet};
 
@@ -57,6 +58,8 @@ struct Layout {
     views: HashMap<NodeId, View>,
     /// Nodes that are computed into a joint buffer already.
     placed: HashSet<NodeId>,
+    /// What operands of attentions are read from.
+    written_out: HashMap<NodeId, NodeId>,
     copies: u32,
 }
 
@@ -85,6 +88,14 @@ impl Layout {
                 let columns = node.ty.rank() - axes.free.1.len();
                 let c = inputs.get(2).map(|c| self.addend(graph, *c, columns));
                 plain(graph, &[x, y].into_iter().chain(c).collect::<Vec<_>>())
+            }
+            Op::Attention | Op::AttentionLse | Op::AttentionGrad => {
+                let mut inputs: Vec<NodeId> = inputs.iter().map(|x| self.written_out(graph, *x)).collect();
+                if node.op == Op::AttentionGrad {
+                    let lse = inputs.len() - 2;
+                    inputs[lse] = self.contiguous(graph, inputs[lse]);
+                }
+                plain(graph, &inputs)
             }
             Op::ScatterAdd => {
                 let inputs = [self.contiguous(graph, inputs[0]), self.contiguous(graph, inputs[1])];
@@ -123,6 +134,16 @@ impl Layout {
         if matches!(graph.node(x).op, Op::Const | Op::Iota) { self.copy(graph, x) } else { x }
     }
 
+    /// [`Layout::in_memory`] with one copy for all who ask: launches that join have the same operands.
+    fn written_out(&mut self, graph: &mut Graph, x: NodeId) -> NodeId {
+        if let Some(copy) = self.written_out.get(&x) {
+            return *copy;
+        }
+        let copy = self.in_memory(graph, x);
+        self.written_out.insert(x, copy);
+        copy
+    }
+
     fn view(&mut self, graph: &Graph, id: NodeId) -> View {
         if let Some(view) = self.views.get(&id) {
             return view.clone();
@@ -130,7 +151,7 @@ impl Layout {
         let node = graph.node(id);
         let movement = matches!(node.op, Op::Reshape | Op::Permute | Op::Broadcast | Op::Slice);
         let moved = movement.then(|| self.view(graph, node.inputs[0]).moved(graph, node)).flatten();
-        let view = moved.unwrap_or_else(|| View::contiguous(&node.ty.dims));
+        let view = moved.unwrap_or_else(|| View::of_kernel(node));
         self.views.insert(id, view.clone());
         view
     }

@@ -112,9 +112,10 @@ pub fn compile(
 }
 
 /// The graph as straight code in the ops that kernels know: no composite, region or other op is left that a pass says
-/// in simpler ones. What the interpreter and a device can be compared on, node by node.
+/// in simpler ones, and no hand kernel is used. What the interpreter and a device can be compared on, node by node.
 pub fn straight(graph: &Graph, caps: &DeviceCaps) -> Result<Graph, CompileError> {
     graph::verify(graph)?;
+    let caps = &DeviceCaps { attention: None, ..caps.clone() };
     let mut module = Module::new("straight", graph.clone(), StateLayout::default());
     for (pass, run) in [("select", select::run as Run), ("unroll", unroll::run), ("legalize", legalize::run)]
     {

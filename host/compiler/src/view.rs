@@ -20,6 +20,16 @@ impl View {
         View { offset: 0, strides }
     }
 
+    /// How a kernel lays its own result out: row-major, but heads of an attention [B, H, T, D] as [B, T, H, D], so that
+    /// merging them copies nothing.
+    pub fn of_kernel(node: &Node) -> View {
+        let dims = &node.ty.dims;
+        if matches!(node.op, Op::Attention | Op::Result) && dims.len() == 4 {
+            return View::contiguous(&[dims[0], dims[2], dims[1], dims[3]]).permute(&[0, 2, 1, 3]);
+        }
+        View::contiguous(dims)
+    }
+
     /// Whether the elements over `dims` lie one after another; axes of size 1 do not count.
     pub fn is_contiguous(&self, dims: &[usize]) -> bool {
         let plain = View::contiguous(dims).strides;

@@ -1,11 +1,13 @@
 //! The device: two memories, the loaded plans, and the loop over launches.
 
-use plan::{Device, DeviceCaps, DeviceError, IoSlot, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout};
+use plan::{
+    Device, DeviceCaps, DeviceError, IoSlot, Launch, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout,
+};
 
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
 use crate::tile::{self, Isa, Program, Workspace};
-use crate::{gemm, panel, scatter};
+use crate::{attention, gemm, panel, scatter};
 
 /// Most memory operands of a tile kernel; a limit of this device only so that addresses fit on the stack.
 const MAX_BINDINGS: usize = 31;
@@ -46,7 +48,12 @@ impl Cpu {
     }
 
     pub fn caps() -> DeviceCaps {
-        DeviceCaps { name: "cpu", max_bindings: MAX_BINDINGS, max_row: tile::MAX_ROW }
+        DeviceCaps {
+            name: "cpu",
+            max_bindings: MAX_BINDINGS,
+            max_row: tile::MAX_ROW,
+            attention: Some(attention::CAPS),
+        }
     }
 
     fn loaded(&self) -> Result<&Loaded, DeviceError> {
@@ -146,6 +153,14 @@ impl Loaded {
                         let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
                         gemm::run(product, shape, operands, pool)
                     }
+                    LaunchOp::Attention(launch) => {
+                        let memory = attention::Memory { state, arena };
+                        attention::run(launch, memory, self.workspace.shared(), isa, pool)
+                    }
+                    LaunchOp::AttentionGrad(launch) => {
+                        let memory = attention::Memory { state, arena };
+                        attention::run_grad(launch, memory, self.workspace.shared(), isa, pool)
+                    }
                     LaunchOp::ScatterAdd(scatter) => {
                         let [out, ids, source] =
                             [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
@@ -177,13 +192,15 @@ impl Device for Cpu {
         let plans =
             set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
         let (shape, threads) = (self.shape, self.pool.threads());
-        let products =
-            plans.iter().flat_map(|plan| &plan.plan.launches).filter_map(|launch| match &launch.op {
-                LaunchOp::Gemm(product) => Some(gemm::scratch(product, shape, threads)),
-                _ => None,
-            });
+        let scratch = |launch: &Launch| match &launch.op {
+            LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
+            LaunchOp::Attention(launch) => attention::scratch(launch, threads),
+            LaunchOp::AttentionGrad(launch) => attention::grad_scratch(launch, threads),
+            _ => 0,
+        };
+        let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();
         let programs = plans.iter().flat_map(|plan| &plan.programs);
-        let workspace = Workspace::new(programs, products.max().unwrap_or(0), self.pool.threads())?;
+        let workspace = Workspace::new(programs, shared.unwrap_or(0), threads)?;
         let state = Map::new("state", state_bytes)?;
         let arena = Map::new("arena", arena_bytes)?;
         for slot in &set.states.slots {

@@ -28,7 +28,7 @@ mod vjp;
 
 pub use differentiate::{Cotangents, grad};
 pub use error::GraphError;
-pub use expand::{expand, expand_node, gated_delta_rule, linear_attention, meaning};
+pub use expand::{Keeps, expand, expand_except, expand_node, gated_delta_rule, linear_attention, meaning};
 pub use infer::region::MAX_STEPS;
 pub use ir::{Decl, Graph, Node, NodeId, ScopeId};
 pub use legalize::legalize;

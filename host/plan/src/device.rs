@@ -12,6 +12,15 @@ pub struct DeviceCaps {
     /// Longest row whose elements a RowReduce kernel may use again after a reduction; a longer row is reduced in a
     /// kernel of its own.
     pub max_row: usize,
+    /// Which attentions it has hand kernels for, forward and backward; None: each is decomposed.
+    pub attention: Option<AttentionCaps>,
+}
+
+/// Attentions that hand kernels take; others are decomposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionCaps {
+    /// Largest width of a head, of keys and of values.
+    pub max_width: usize,
 }
 
 /// A device error: what happened and where. The engine adds what to do.

@@ -1,5 +1,7 @@
 //! Launches: one kernel each, with the memory it works on.
 
+use crate::{Attention, AttentionGrad};
+
 /// Which memory a slot lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Region {
@@ -35,6 +37,8 @@ pub enum LaunchOp {
     },
     Gemm(Gemm),
     ScatterAdd(ScatterAdd),
+    Attention(Box<Attention>),
+    AttentionGrad(Box<AttentionGrad>),
 }
 
 /// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j] + beta * c[i, j]`, once per point of the batch. All f32.

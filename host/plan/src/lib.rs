@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod device;
 mod kernel;
 mod launch;
@@ -16,7 +17,8 @@ mod plan;
 mod text;
 mod validate;
 
-pub use device::{Device, DeviceCaps, DeviceError};
+pub use attention::{Attention, AttentionGrad, AttentionShape, Heads, Numbers};
+pub use device::{AttentionCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
 pub use plan::{Guard, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

@@ -87,6 +87,33 @@ impl Display for Slot {
     }
 }
 
+impl Display for Heads {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Heads { slot, batch, head, token, element } = self;
+        write!(f, "{slot} ({batch}, {head}, {token}, {element})")
+    }
+}
+
+impl Display for AttentionShape {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let [q, k, v] = self.inputs();
+        write!(f, "{q:?} {k:?} {v:?} scale {:?}", self.scale)?;
+        write!(f, " causal {} window {} prefix {}", self.causal, self.window, self.prefix)?;
+        let (of_queries, of_keys) = self.segments.unzip();
+        let named = [
+            ("q_offset", self.q_offset),
+            ("kv_len", self.kv_len),
+            ("query segments", of_queries),
+            ("key segments", of_keys),
+        ];
+        for (name, numbers) in named {
+            let Some(Numbers { slot, batch, token }) = numbers else { continue };
+            write!(f, " {name} {slot} ({batch}, {token})")?;
+        }
+        Ok(())
+    }
+}
+
 impl Display for Launch {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} | ", self.label)?;
@@ -109,6 +136,18 @@ impl Display for Launch {
                 let Some(c) = g.c else { return Ok(()) };
                 write!(f, " beta {:?} c {} ({}, {})", g.beta, c.slot, c.row_stride, c.col_stride)?;
                 g.batch.iter().try_for_each(|b| write!(f, " ({})", b.c))
+            }
+            LaunchOp::Attention(a) => {
+                write!(f, "attention {} q {} k {} v {}", a.shape, a.q, a.k, a.v)?;
+                a.out.iter().try_for_each(|out| write!(f, " out {out}"))?;
+                a.lse.iter().try_for_each(|lse| write!(f, " lse {lse}"))
+            }
+            LaunchOp::AttentionGrad(a) => {
+                write!(f, "attention_grad {} q {} k {} v {}", a.shape, a.q, a.k, a.v)?;
+                write!(f, " out {} lse {} ct_out {}", a.out, a.lse, a.ct_out)?;
+                let cts = [("q", a.ct_q), ("k", a.ct_k), ("v", a.ct_v)];
+                let cts = cts.iter().filter_map(|(name, ct)| Some((name, (*ct)?)));
+                cts.into_iter().try_for_each(|(name, ct)| write!(f, " ct_{name} {ct}"))
             }
             LaunchOp::ScatterAdd(s) => write!(
                 f,

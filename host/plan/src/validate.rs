@@ -55,6 +55,14 @@ impl Plan {
                     let matrices = [gemm.a, gemm.b, gemm.out].into_iter().chain(gemm.c);
                     matrices.into_iter().try_for_each(|matrix| check_slot(&matrix.slot, label))
                 })?,
+                LaunchOp::Attention(attention) => {
+                    attention.slots().iter().try_for_each(|slot| check_slot(slot, label))?;
+                    attention.check().map_err(|reason| format!("{label}: {reason}"))?;
+                }
+                LaunchOp::AttentionGrad(attention) => {
+                    attention.slots().iter().try_for_each(|slot| check_slot(slot, label))?;
+                    attention.check().map_err(|reason| format!("{label}: {reason}"))?;
+                }
                 LaunchOp::ScatterAdd(s) => {
                     for (slot, len) in
                         [(&s.out, s.rows * s.width), (&s.ids, s.count), (&s.source, s.count * s.width)]

@@ -58,6 +58,11 @@ macro_rules! op_table {
                 }
             }
 
+            /// Whether only the host emits it, when it differentiates.
+            pub fn is_internal(self) -> bool {
+                matches!(self, Op::AttentionLse | Op::AttentionGrad)
+            }
+
             pub fn from_code(code: u16) -> Option<Op> {
                 match code { $($code => Some(Op::$name),)* _ => None }
             }
@@ -165,6 +170,14 @@ op_table! {
         "S_t = alpha_t S_{t-1} (I - beta_t k_t k_t') + beta_t v_t k_t', o_t = S_t q_t: q and k[B, H, T, K], v[B, H, T, V], log_alpha <= 0 and beta[B, H, T], state[B, H, V, K]; results o[B, H, T, V] and the last state.";
     129 LinearAttention Composite 5..=5 "chunk = 64"
         "S_t = alpha_t S_{t-1} + v_t k_t', o_t = S_t q_t: operands and results of GatedDeltaRule without beta.";
+
+    // the host's own: what derivatives of composites are made of, refused from plugins
+    130 AttentionLse Composite 3..=7 "causal = 1, window = 0, prefix = 0, operands = 0; scale"
+        "log of the sum of e^(scale q k') over the keys that each query sees, [B, H, Tq]: operands and attributes of \
+         Attention. 0 for a query that sees no key. The host's own.";
+    131 AttentionGrad Composite 6..=10 "causal = 1, window = 0, prefix = 0, operands = 0; scale"
+        "Cotangents of q, k and v, three results, from operands and attributes of Attention, its result, its \
+         AttentionLse and the cotangent of its result. The host's own.";
 }
 
 impl fmt::Display for Op {

@@ -17,6 +17,8 @@ pub fn rows() -> Vec<Row> {
         composite(Op::RmsNorm, 32, norm, 1e-5),
         composite(Op::Rope, 24, rope, 2e-5),
         composite(Op::Attention, 72, attention, 1e-5),
+        composite(Op::AttentionLse, 48, attention, 1e-5),
+        Row { order: 1, ..composite(Op::AttentionGrad, 72, attention_grad, 2e-5) },
         composite(Op::LinearCrossEntropy, 24, linear_cross_entropy, 1e-5),
         composite(Op::CrossEntropy, 24, cross_entropy, 1e-5),
         composite(Op::CausalConv, 24, causal_conv, 1e-5),
@@ -54,10 +56,27 @@ fn rope(m: &mut Maker, op: Op) -> Vec<NodeId> {
 }
 
 fn attention(m: &mut Maker, op: Op) -> Vec<NodeId> {
+    let (operands, attributes) = attention_operands(m);
+    vec![m.emit(op, &operands, &attributes, &[0.7])]
+}
+
+/// With the result and the log-sum-exp that belong to the operands; the three cotangents.
+fn attention_grad(m: &mut Maker, op: Op) -> Vec<NodeId> {
+    let (mut operands, attributes) = attention_operands(m);
+    let [y, lse] = [Op::Attention, Op::AttentionLse].map(|op| m.emit(op, &operands, &attributes, &[0.7]));
+    let dims = m.graph.dims(y).to_vec();
+    let ct = m.operand(DType::F32, &dims, UNIT);
+    operands.extend([y, lse, ct]);
+    let all = m.emit(op, &operands, &attributes, &[0.7]);
+    (0..3).map(|index| m.emit(Op::Result, &[all], &[index], &[])).collect()
+}
+
+fn attention_operands(m: &mut Maker) -> (Vec<NodeId>, [i64; 4]) {
     let (batch, groups) = (m.pick(&[1, 2, 3]), m.pick(&[1, 2]));
     let heads = groups * m.pick(&[1, 2, 3]);
-    let (queries, keys) = (m.pick(&[1, 2, 5, 17]), m.pick(&[1, 3, 8, 33]));
-    let (width, value_width) = (m.pick(&[2, 5, 16]), m.pick(&[3, 16]));
+    // Kernels cut queries and keys into blocks of 64.
+    let (queries, keys) = (m.pick(&[1, 2, 5, 17, 70, 133]), m.pick(&[1, 3, 8, 33, 70, 150]));
+    let (width, value_width) = (m.pick(&[2, 5, 16, 33]), m.pick(&[3, 16, 80]));
     let mut operands = vec![
         m.operand(DType::F32, &[batch, heads, queries, width], UNIT),
         m.operand(DType::F32, &[batch, groups, keys, width], UNIT),
@@ -76,8 +95,7 @@ fn attention(m: &mut Maker, op: Op) -> Vec<NodeId> {
         }
     }
     let prefix = m.below(keys + 1) as i64;
-    let attributes = [m.pick(&[1, 1, 0]), m.pick(&[0, 1, 4]), m.pick(&[0, prefix]), bits];
-    vec![m.emit(op, &operands, &attributes, &[0.7])]
+    (operands, [m.pick(&[1, 1, 0]), m.pick(&[0, 1, 4]), m.pick(&[0, prefix]), bits])
 }
 
 /// Of which some are ignored.

@@ -1,6 +1,7 @@
-//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products and scatters
-//! against plain loops.
+//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters
+//! and attention against plain loops.
 
+mod attention;
 mod generate;
 mod kernels;
 mod naive;

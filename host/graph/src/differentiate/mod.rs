@@ -61,7 +61,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     }
                     return;
                 }
-                Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention => {
+                Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad => {
                     let cts = found.results(graph, id);
                     if cts.iter().all(Option::is_none) {
                         return;

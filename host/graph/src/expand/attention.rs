@@ -17,28 +17,103 @@ pub fn attention<'b>(
     scale: f64,
     normalize: impl FnOnce(Var<'b>) -> Var<'b>,
 ) -> Var<'b> {
-    let (q, k, v) = (operands[0], operands[1], operands[2]);
-    let (dims, groups) = (q.dims(), k.dims()[1]);
-    let (batch, tokens, width) = (dims[0], dims[2], dims[3]);
-    let grouped = q.reshape(&[batch, groups, dims[1] / groups, tokens, width]);
-    let both =
-        |of_q: &[usize], of_k: &[usize], contract: (usize, usize), free: (&[usize], &[usize])| DotAxes {
-            batch: (of_q.to_vec(), of_k.to_vec()),
-            contract: (vec![contract.0], vec![contract.1]),
-            free: (free.0.to_vec(), free.1.to_vec()),
-        };
-    let scores = grouped.dot(k, &both(&[0, 1], &[0, 1], (4, 3), (&[2, 3], &[2])), scale);
-    let weights = match hidden(scores, operands, mask) {
-        None => normalize(scores),
-        Some(Hidden { keys, maybe_all: false }) => normalize(keys.select(scores.constant(MASKED), scores)),
-        // Softmax over masked scores alone is uniform; masking its weights too makes the value and each cotangent 0.
-        Some(Hidden { keys, maybe_all: true }) => {
-            let weights = normalize(keys.select(scores.constant(MASKED), scores));
-            keys.select(weights.constant(0.0), weights)
+    let scores = Scores::new(operands, mask, scale);
+    let weights = scores.shown(normalize(scores.masked));
+    let mixed = weights.dot(operands[2], &paired((&[4], &[2]), (&[2, 3], &[3])), 1.0);
+    scores.of_heads(mixed)
+}
+
+/// Log of the sum of exponentials of the scores a query sees, [B, H, Tq]; 0 where it sees no key.
+pub fn attention_lse<'b>(operands: &[Var<'b>], mask: AttentionMask, scale: f64) -> Var<'b> {
+    let scores = Scores::new(operands, mask, scale);
+    let largest = scores.masked.max(&[4]).unary(Op::StopGrad);
+    let sum = (scores.masked - largest.like(scores.masked)).unary(Op::Exp).sum(&[4]);
+    let lse = largest + sum.unary(Op::Log);
+    let lse = match scores.hidden {
+        Some(Hidden { maybe_all: true, .. }) => {
+            let sees_none = largest.binary(Op::Lt, largest.constant(0.5 * MASKED));
+            sees_none.select(lse.constant(0.0), lse)
         }
+        _ => lse,
     };
-    let mixed = weights.dot(v, &both(&[0, 1], &[0, 1], (4, 2), (&[2, 3], &[3])), 1.0);
-    mixed.reshape(&[batch, dims[1], tokens, v.dims()[3]])
+    lse.reshape(&operands[0].dims()[..3])
+}
+
+/// Cotangents of q, k and v. `operands` are those of the attention, its result, its log-sum-exp and the cotangent of
+/// its result. Result and log-sum-exp only help kernels: here the weights come from q and k, so that a derivative of
+/// this misses no way on which they act.
+pub fn attention_grad<'b>(
+    operands: &[Var<'b>],
+    mask: AttentionMask,
+    scale: f64,
+    normalize: impl FnOnce(Var<'b>) -> Var<'b>,
+) -> [Var<'b>; 3] {
+    let scores = Scores::new(operands, mask, scale);
+    let (k, v) = (operands[1], operands[2]);
+    let ct = scores.of_groups(operands[operands.len() - 1]);
+    let weights = normalize(scores.masked);
+    let shown = scores.shown(weights);
+    // Both heads and queries of a group add to the cotangent of a key or value.
+    let per_key: (&[usize], &[usize]) = (&[2, 3], &[2, 3]);
+    let ct_v = shown.dot(ct, &paired(per_key, (&[4], &[4])), 1.0);
+    let ct_weights = scores.shown(ct.dot(v, &paired((&[4], &[3]), (&[2, 3], &[2])), 1.0));
+    let ct_scores = weights * (ct_weights - (ct_weights * weights).sum(&[4]).like(weights));
+    let ct_scores = match &scores.hidden {
+        Some(hidden) => hidden.keys.select(ct_scores.constant(0.0), ct_scores),
+        None => ct_scores,
+    };
+    let ct_q = ct_scores.dot(k, &paired((&[4], &[2]), (&[2, 3], &[3])), scale);
+    let ct_k = ct_scores.dot(scores.grouped, &paired(per_key, (&[4], &[4])), scale);
+    [scores.of_heads(ct_q), ct_k, ct_v]
+}
+
+/// A product per sequence and group.
+fn paired(contract: (&[usize], &[usize]), free: (&[usize], &[usize])) -> DotAxes {
+    let both = |axes: (&[usize], &[usize])| (axes.0.to_vec(), axes.1.to_vec());
+    DotAxes { batch: both((&[0, 1], &[0, 1])), contract: both(contract), free: both(free) }
+}
+
+struct Scores<'b> {
+    /// Queries [B, G, H / G, Tq, D].
+    grouped: Var<'b>,
+    /// [B, G, H / G, Tq, Tk], `MASKED` where the query does not see the key.
+    masked: Var<'b>,
+    hidden: Option<Hidden<'b>>,
+}
+
+impl<'b> Scores<'b> {
+    fn new(operands: &[Var<'b>], mask: AttentionMask, scale: f64) -> Scores<'b> {
+        let (q, k) = (operands[0], operands[1]);
+        let (dims, groups) = (q.dims(), k.dims()[1]);
+        let grouped = q.reshape(&[dims[0], groups, dims[1] / groups, dims[2], dims[3]]);
+        let scores = grouped.dot(k, &paired((&[4], &[3]), (&[2, 3], &[2])), scale);
+        let hidden = hidden(scores, operands, mask);
+        let masked = match &hidden {
+            None => scores,
+            Some(hidden) => hidden.keys.select(scores.constant(MASKED), scores),
+        };
+        Scores { grouped, masked, hidden }
+    }
+
+    /// Softmax over masked scores alone is uniform; masking its weights too makes the value and each cotangent 0.
+    fn shown(&self, weights: Var<'b>) -> Var<'b> {
+        match &self.hidden {
+            Some(Hidden { keys, maybe_all: true }) => keys.select(weights.constant(0.0), weights),
+            _ => weights,
+        }
+    }
+
+    /// [B, G, H / G, Tq, X] as [B, H, Tq, X].
+    fn of_heads(&self, x: Var<'b>) -> Var<'b> {
+        let dims = x.dims();
+        x.reshape(&[dims[0], dims[1] * dims[2], dims[3], dims[4]])
+    }
+
+    /// [B, H, Tq, X] as [B, G, H / G, Tq, X].
+    fn of_groups(&self, x: Var<'b>) -> Var<'b> {
+        let (dims, groups) = (x.dims(), self.grouped.dims());
+        x.reshape(&[dims[0], groups[1], groups[2], dims[2], dims[3]])
+    }
 }
 
 struct Hidden<'b> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use ops::{Class, Op};
 
-use attention::attention;
+use attention::{attention, attention_grad, attention_lse};
 use conv::causal_conv;
 use loss::{cross_entropy, linear_cross_entropy};
 use recurrence::recurrence;
@@ -42,24 +42,34 @@ enum Form {
 /// The graph with every composite replaced by its decomposition, to the bottom, dead nodes dropped: what a device
 /// without hand kernels runs.
 pub fn expand(graph: &Graph) -> Graph {
-    expand_as(graph, Form::Chunks)
+    expand_except(graph, &|_, _| false)
 }
+
+/// [`expand`] for a device that has hand kernels: composites for which `keeps` holds stay as they are. It is asked
+/// with the graph that the node stands in.
+pub fn expand_except(graph: &Graph, keeps: &Keeps) -> Graph {
+    expand_as(graph, Form::Chunks, keeps)
+}
+
+/// Whether a composite stays.
+pub type Keeps<'k> = dyn Fn(&Graph, &Node) -> bool + 'k;
 
 /// [`expand`] by definitions: linear recurrences run token by token. The interpreter evaluates this.
 pub fn meaning(graph: &Graph) -> Graph {
-    compact(&expand_as(graph, Form::Tokens))
+    compact(&expand_as(graph, Form::Tokens, &|_, _| false))
 }
 
-fn expand_as(graph: &Graph, form: Form) -> Graph {
+fn expand_as(graph: &Graph, form: Form, keeps: &Keeps) -> Graph {
+    let source = graph;
     let mut expanded = rewrite_regions(graph, |graph, node, inputs| match node.op.row().class {
-        Class::Composite => expand_fully(graph, node, inputs, form),
+        Class::Composite if !keeps(source, node) => expand_fully(graph, node, inputs, form),
         _ => Rewritten::One(graph.emit(node.op, inputs, &node.ints, &node.floats)),
     });
     // Bodies that the decomposition of a composite has added hold no composites.
     for body in &mut expanded.bodies {
         let again = body.ids().any(|id| body.class(id) == Class::Composite) || !body.bodies.is_empty();
         if again {
-            *body = Arc::new(compact(&expand_as(body, form)));
+            *body = Arc::new(compact(&expand_as(body, form, keeps)));
         }
     }
     expanded
@@ -71,6 +81,9 @@ fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -
         let operands = vars(b, inputs);
         match node.op {
             Op::Attention => vec![attention(&operands, node.attention_mask(), node.floats[0], softmax).id],
+            Op::AttentionGrad => attention_grad(&operands, node.attention_mask(), node.floats[0], softmax)
+                .map(|ct| ct.id)
+                .into(),
             Op::LinearCrossEntropy => {
                 vec![linear_cross_entropy(operands[0], operands[1], operands[2], cross_entropy).id]
             }
@@ -78,7 +91,7 @@ fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -
         }
     });
     match node.op {
-        Op::GatedDeltaRule | Op::LinearAttention => Rewritten::Many(results),
+        Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad => Rewritten::Many(results),
         _ => Rewritten::One(results.pop().unwrap_or(NodeId::POISON)),
     }
 }
@@ -98,6 +111,10 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
     if matches!(node.op, Op::GatedDeltaRule | Op::LinearAttention) {
         return linear_recurrence(&operands, node, form).into_iter().map(|result| result.id).collect();
     }
+    if node.op == Op::AttentionGrad {
+        let (mask, scale) = (node.attention_mask(), floats[0]);
+        return attention_grad(&operands, mask, scale, |s| s.unary(Op::Softmax)).map(|ct| ct.id).into();
+    }
     let result = match node.op {
         Op::Softmax => softmax(x),
         Op::LayerNorm => {
@@ -108,6 +125,7 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
         Op::RmsNorm => rms_scaled(x, floats[0]).0 * operands[1].like(x),
         Op::Rope => rope(x, operands[1], floats[0]),
         Op::Attention => attention(&operands, node.attention_mask(), floats[0], |s| s.unary(Op::Softmax)),
+        Op::AttentionLse => attention_lse(&operands, node.attention_mask(), floats[0]),
         Op::LinearCrossEntropy => linear_cross_entropy(x, operands[1], operands[2], |x, targets| {
             x.binary(Op::CrossEntropy, targets)
         }),

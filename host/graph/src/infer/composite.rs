@@ -13,9 +13,10 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
     let all = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
     let expect =
         |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", all()))) };
-    let floats_needed = usize::from(matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope | Op::Attention));
+    let attends = matches!(op, Op::Attention | Op::AttentionLse | Op::AttentionGrad);
+    let floats_needed = usize::from(attends || matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope));
     expect(floats.len() == floats_needed, "lacks an attribute")?;
-    let has_ints = matches!(op, Op::Attention | Op::GatedDeltaRule | Op::LinearAttention);
+    let has_ints = attends || matches!(op, Op::GatedDeltaRule | Op::LinearAttention);
     if !has_ints && !ints.is_empty() {
         return Err(fault(format!("takes no integer attributes, got {ints:?}")));
     }
@@ -38,6 +39,15 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             Ok(x.clone())
         }
         Op::Attention => attention(graph, inputs, ints),
+        Op::AttentionLse => attention(graph, inputs, ints).map(|ty| Ty::new(DType::F32, &ty.dims[..3])),
+        Op::AttentionGrad => {
+            let (forward, rest) = inputs.split_at(inputs.len() - 3);
+            let out = attention(graph, forward, ints)?;
+            let lse = Ty::new(DType::F32, &out.dims[..3]);
+            let fits = rest.iter().zip([&out, &lse, &out]).all(|(id, ty)| graph.ty(*id) == ty);
+            expect(fits, "needs a result[B, H, Tq, Dv], its lse[B, H, Tq] and the result's cotangent")?;
+            Ok(unit())
+        }
         Op::GatedDeltaRule | Op::LinearAttention => {
             let chunk = ints.first().copied().unwrap_or(1);
             if ints.len() > 1 || chunk < 1 || !(chunk as u64).is_power_of_two() {

@@ -1,6 +1,7 @@
 //! The derivative of every op, as a table: given an op's result `y`, its operands and the cotangent `ct` of `y`, the
 //! cotangent of each operand. None is a symbolic zero. Rows emit ordinary nodes, so they can be differentiated again.
 
+mod attention;
 mod dot;
 
 use std::f64::consts::PI;
@@ -147,7 +148,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
             two(ct_x, sum_to_last(ct * normal))
         }
         Op::CrossEntropy => Rule::Cotangents(vec![Some(cross_entropy_cotangent(x(0), x(1), ct)), None]),
-        Op::Rope | Op::Attention | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
+        Op::Attention => Rule::Cotangents(attention::cotangents(b, node, y, ct)),
+        Op::Rope | Op::AttentionLse | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
 
         // Bits that were computed with are no number to differentiate by, and a zero would be a wrong answer.
         Op::Bitcast if y.ty().dtype.is_float() => Rule::Missing,
@@ -155,8 +157,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::Floor | Op::Cast | Op::Bitcast | Op::Lt | Op::Eq | Op::ArgMax => Rule::Constant,
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
         // What has several results gets its cotangents through them; `differentiate` handles both.
-        Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention | Op::Result => Rule::Missing,
-        Op::Write | Op::Output => Rule::Missing,
+        Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention => Rule::Missing,
+        Op::AttentionGrad | Op::Result | Op::Write | Op::Output => Rule::Missing,
     }
 }
 

@@ -140,6 +140,23 @@ pub fn cases() -> Vec<Case> {
     cases.push(case("Attention of one tensor", &[&[1, 2, 3, 2]], |graph, x| {
         graph.emit(Op::Attention, &[x[0], x[0], x[0]], &[], &[0.7])
     }));
+    // The host's own ops, which no case above takes a derivative of; here as a function of q, k, v and a cotangent.
+    for ints in [&[][..], &[1, 2, 1], &[0]] {
+        cases.push(op(Op::AttentionLse, &[queries, keys, values], ints, &[0.7]));
+        cases.push(case("AttentionGrad", &[queries, keys, values, &[2, 2, 3, 3]], move |graph, x| {
+            let y = graph.emit(Op::Attention, &x[..3], ints, &[0.7]);
+            let lse = graph.emit(Op::AttentionLse, &x[..3], ints, &[0.7]);
+            let all = graph.emit(Op::AttentionGrad, &[x[0], x[1], x[2], y, lse, x[3]], ints, &[0.7]);
+            let parts: Vec<NodeId> = (0..3)
+                .map(|index| {
+                    let ct = graph.emit(Op::Result, &[all], &[index], &[]);
+                    let count = graph.ty(ct).elements() as i64;
+                    graph.emit(Op::Reshape, &[ct], &[count], &[])
+                })
+                .collect();
+            graph.emit(Op::Concat, &parts, &[0], &[])
+        }));
+    }
     let rows: &[usize] = &[1, 2, 5, 3];
     let numbers: &[usize] = &[1, 2, 5];
     let shapes = [rows, rows, &[1, 2, 5, 2], numbers, numbers, &[1, 2, 2, 3]];

@@ -1,0 +1,205 @@
+//! A block of query rows: where each lies, and packed copies of it with rows along the lanes or one after another.
+
+use plan::{AttentionShape, Heads};
+
+use super::lanes::{LANES, Lanes};
+use super::sight::{Integers, Sight};
+use super::{Memory, ROWS};
+
+/// How the queries of a sequence are cut into blocks. Where a head has fewer queries than a block has rows, those of all
+/// heads that share keys follow one another, so that few queries (a step of decoding) fill more lanes.
+#[derive(Clone, Copy)]
+pub struct Cut {
+    /// Runs of rows, each with blocks of its own.
+    pub runs: usize,
+    pub rows: usize,
+}
+
+impl Cut {
+    pub fn of(shape: &AttentionShape) -> Cut {
+        match shape.queries < ROWS {
+            true => Cut { runs: shape.groups, rows: shape.heads / shape.groups * shape.queries },
+            false => Cut { runs: shape.heads, rows: shape.queries },
+        }
+    }
+
+    /// Blocks of a run.
+    pub fn blocks(self) -> usize {
+        self.rows.div_ceil(ROWS)
+    }
+
+    /// A block of a run, with its rows in the order [head, query] of a sequence.
+    pub fn block(self, batch: usize, run: usize, block: usize) -> Rows {
+        let first = block * ROWS;
+        Rows { batch, first: run * self.rows + first, count: ROWS.min(self.rows - first) }
+    }
+}
+
+/// Up to `ROWS` rows of one sequence that share keys and values.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub batch: usize,
+    /// Number of the first row among [head, query].
+    pub first: usize,
+    pub count: usize,
+}
+
+impl Rows {
+    /// Group of key and value heads.
+    pub fn group(&self, shape: &AttentionShape) -> usize {
+        self.first / shape.queries / (shape.heads / shape.groups)
+    }
+
+    /// Number of the first row among [batch, head, query].
+    pub fn first_of_all(&self, shape: &AttentionShape) -> usize {
+        self.batch * shape.heads * shape.queries + self.first
+    }
+
+    /// Where each row begins in a tensor.
+    fn starts(&self, shape: &AttentionShape, heads: &Heads) -> [usize; ROWS] {
+        let mut starts = [0; ROWS];
+        let (mut head, mut token) = (self.first / shape.queries, self.first % shape.queries);
+        for start in &mut starts[..self.count] {
+            *start = self.batch * heads.batch + head * heads.head + token * heads.token;
+            token += 1;
+            if token == shape.queries {
+                (head, token) = (head + 1, 0);
+            }
+        }
+        starts
+    }
+
+    /// # Safety
+    /// The shape's integer operands are readable.
+    pub unsafe fn sight(&self, shape: &AttentionShape, memory: &Memory) -> Sight {
+        let first = self.first % shape.queries;
+        let tokens = (0..shape.queries).cycle().skip(first).take(self.count);
+        // SAFETY: the caller's; a validated shape has a number for each sequence, and segments for each token.
+        unsafe {
+            let start = |numbers: plan::Numbers| {
+                memory.at(&numbers.slot).cast::<i32>().cast_const().add(self.batch * numbers.batch)
+            };
+            let integers = Integers {
+                q_offset: shape.q_offset.map(|numbers| *start(numbers)),
+                kv_len: shape.kv_len.map(|numbers| *start(numbers)),
+                segments: shape.segments.map(|(q, k)| [(start(q), q.token), (start(k), k.token)]),
+            };
+            Sight::new(shape, &integers, self.count, tokens)
+        }
+    }
+
+    /// Element d of row r, times `factor`, to `to[d * ROWS + r]`; rows that are missing become 0.
+    ///
+    /// # Safety
+    /// The tensor has `width` elements in each row; `to` takes `width * ROWS` floats; the instruction set of `L` is
+    /// there.
+    #[inline(always)]
+    pub unsafe fn pack_lanes<L: Lanes>(
+        &self,
+        shape: &AttentionShape,
+        memory: &Memory,
+        heads: &Heads,
+        (width, factor): (usize, f32),
+        to: *mut f32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = memory.at(&heads.slot).cast_const();
+            let starts = self.starts(shape, heads);
+            // Squares of whole lanes are turned in registers.
+            let squares = if heads.element == 1 { width / LANES * LANES } else { 0 };
+            let factors = L::splat(factor);
+            for first in (0..ROWS).step_by(LANES) {
+                for d in (0..squares).step_by(LANES) {
+                    let mut square = [L::splat(0.0); LANES];
+                    for (row, values) in (first..self.count).zip(&mut square) {
+                        *values = L::load(from.add(starts[row] + d)).mul(factors);
+                    }
+                    for (column, values) in L::transpose(square).into_iter().enumerate() {
+                        values.store(to.add((d + column) * ROWS + first));
+                    }
+                }
+            }
+            for (row, start) in starts.into_iter().enumerate() {
+                for d in squares..width {
+                    let x = if row < self.count { *from.add(start + d * heads.element) } else { 0.0 };
+                    *to.add(d * ROWS + row) = x * factor;
+                }
+            }
+        }
+    }
+
+    /// The way back: `from[d * ROWS + r]`, times `factor`, to element d of row r.
+    ///
+    /// # Safety
+    /// As for [`Rows::pack_lanes`], and nobody else writes these rows.
+    #[inline(always)]
+    pub unsafe fn unpack_lanes<L: Lanes>(
+        &self,
+        shape: &AttentionShape,
+        memory: &Memory,
+        heads: &Heads,
+        (width, factor): (usize, f32),
+        from: *const f32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let to = memory.at(&heads.slot);
+            let starts = self.starts(shape, heads);
+            let squares = if heads.element == 1 { width / LANES * LANES } else { 0 };
+            let factors = L::splat(factor);
+            for first in (0..self.count).step_by(LANES) {
+                for d in (0..squares).step_by(LANES) {
+                    let mut square = [factors; LANES];
+                    for (column, values) in square.iter_mut().enumerate() {
+                        *values = L::load(from.add((d + column) * ROWS + first)).mul(factors);
+                    }
+                    for (row, values) in (first..self.count).zip(L::transpose(square)) {
+                        values.store(to.add(starts[row] + d));
+                    }
+                }
+            }
+            for (row, start) in starts[..self.count].iter().enumerate() {
+                for d in squares..width {
+                    *to.add(start + d * heads.element) = *from.add(d * ROWS + row) * factor;
+                }
+            }
+        }
+    }
+
+    /// Element d of row r to `to[r * padded + d]`; rows and elements that are missing become 0.
+    ///
+    /// # Safety
+    /// As for [`Rows::pack_lanes`], with `to` of `ROWS * padded` floats, `padded >= width`.
+    #[inline(always)]
+    pub unsafe fn pack_rows(
+        &self,
+        shape: &AttentionShape,
+        memory: &Memory,
+        heads: &Heads,
+        (width, padded): (usize, usize),
+        to: *mut f32,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let from = memory.at(&heads.slot).cast_const();
+            let starts = self.starts(shape, heads);
+            for (row, start) in starts.into_iter().enumerate() {
+                let to = std::slice::from_raw_parts_mut(to.add(row * padded), padded);
+                if row >= self.count {
+                    to.fill(0.0);
+                    continue;
+                }
+                let from = from.add(start);
+                if heads.element == 1 {
+                    to[..width].copy_from_slice(std::slice::from_raw_parts(from, width));
+                } else {
+                    for (d, x) in to[..width].iter_mut().enumerate() {
+                        *x = *from.add(d * heads.element);
+                    }
+                }
+                to[width..].fill(0.0);
+            }
+        }
+    }
+}
