@@ -46,8 +46,10 @@ fn the_flags_are_frozen() {
     assert_eq!(help(&["plugins", "new", "--help"]), ["--path <DIR>", "-h, --help"]);
     assert_eq!(help(&["config", "check", "--help"]), help(&["config", "show", "--help"]));
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
+    let profile = ["--replays <N>", "--top <N>", "--json", "-h, --help"];
+    assert_eq!(help(&["profile", "--help"]), [&RUN_FLAGS[..11], &profile].concat());
     let commands = sandbox.host(&["--help"]).stdout;
-    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  doctor "]);
+    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  profile ", "  doctor "]);
     says(&sandbox.host(&["--version"]).succeeded().stdout, &["host 0."]);
 }
 

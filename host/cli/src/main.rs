@@ -9,6 +9,7 @@ mod eval;
 mod new;
 mod output;
 mod plugins;
+mod profile;
 mod report;
 mod run;
 mod show;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Config(command) => show::run(*command),
         Command::Bisect { run, step, tolerance } => bisect::run(&run, step, tolerance),
         Command::Eval { run, tasks, json } => eval::run(&run, &tasks.tasks(), json),
+        Command::Profile(arguments) => profile::run(*arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -1,5 +1,7 @@
 //! The device: two memories, the loaded plans, and the loop over launches.
 
+use std::time::Instant;
+
 use plan::{Device, DeviceCaps, DeviceError, IoSlot, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout};
 
 use crate::memory::Map;
@@ -107,7 +109,13 @@ impl Loaded {
         bytes.try_into().map_or(0, i32::from_le_bytes)
     }
 
-    fn replay(&mut self, index: usize, isa: Isa, pool: &mut Pool) -> Result<(), DeviceError> {
+    fn replay(
+        &mut self,
+        index: usize,
+        isa: Isa,
+        pool: &mut Pool,
+        mut timed: Option<&mut dyn FnMut(usize, u64)>,
+    ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
         let LoadedPlan { plan, programs } = &self.plans[index];
         let (state, arena) = (self.state.start(), self.arena.start());
@@ -117,7 +125,11 @@ impl Loaded {
         };
         let holds: Vec<bool> =
             plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
-        for launch in plan.launches.iter().filter(|launch| launch.guards.iter().all(|guard| holds[*guard])) {
+        for (at, launch) in plan.launches.iter().enumerate() {
+            if !launch.guards.iter().all(|guard| holds[*guard]) {
+                continue;
+            }
+            let clock = timed.is_some().then(Instant::now);
             // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
             // `workspace` is sized; `&mut self` keeps everyone else away from the maps.
             let outcome = unsafe {
@@ -153,6 +165,9 @@ impl Loaded {
                 launch: launch.label.clone(),
                 reason: "a task panicked; this is a bug of the host".to_string(),
             })?;
+            if let (Some(sink), Some(clock)) = (&mut timed, clock) {
+                sink(at, clock.elapsed().as_nanos() as u64);
+            }
         }
         Ok(())
     }
@@ -208,7 +223,12 @@ impl Device for Cpu {
 
     fn replay(&mut self, plan: usize) -> Result<(), DeviceError> {
         let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
-        loaded.replay(plan, self.isa, &mut self.pool)
+        loaded.replay(plan, self.isa, &mut self.pool, None)
+    }
+
+    fn replay_timed(&mut self, plan: usize, sink: &mut dyn FnMut(usize, u64)) -> Result<(), DeviceError> {
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
+        loaded.replay(plan, self.isa, &mut self.pool, Some(sink))
     }
 
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError> {

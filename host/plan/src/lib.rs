@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cost;
 mod device;
 mod kernel;
 mod launch;
@@ -16,6 +17,7 @@ mod plan;
 mod text;
 mod validate;
 
+pub use cost::{Cost, Peaks};
 pub use device::{Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};

@@ -11,6 +11,7 @@ mod nonfinite;
 mod prepare;
 mod sample;
 mod schedule;
+mod step;
 mod text;
 mod train;
 
