@@ -6,6 +6,7 @@ the last, anything else by its memory and the end. `cargo xtask bench` asks it a
 
 import json
 import math
+import os
 import sys
 import time
 
@@ -22,7 +23,7 @@ def resident(key):
 import torch  # noqa: E402  what is resident after this is the price of the import, and is told apart
 
 IMPORT_BYTES = resident("VmRSS")
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 torch.manual_seed(1)
 
 

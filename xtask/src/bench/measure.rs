@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -11,6 +12,10 @@ use super::venv::Python;
 
 /// Questions before those that count: memory is touched, code is compiled.
 const WARM_UP: usize = 2;
+
+/// Where time is short, a bench that has taken this long ends after [`FEWEST`] rounds.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FEWEST: usize = 3;
 
 /// What all benches are run with.
 pub struct Machine {
@@ -23,6 +28,9 @@ pub struct Machine {
     pub python: Option<Python>,
     pub rounds: usize,
     pub quick: bool,
+    pub threads: usize,
+    /// Programs that wanted a core before the first bench.
+    pub load: Option<f64>,
 }
 
 /// What a bench came to.
@@ -63,7 +71,7 @@ pub fn bench(bench: &'static Bench, machine: &Machine) -> Result<Measured> {
 /// All sides live through the bench.
 fn alive(bench: &'static Bench, job: &str, machine: &Machine, folder: &Path) -> Result<Measured> {
     let mut command = Command::new(&machine.worker);
-    command.arg(job).arg("--export").arg(folder);
+    command.arg(job).arg("--export").arg(folder).arg("--threads").arg(machine.threads.to_string());
     let started = Side::start(&mut command, &folder.join("ours.log"));
     let mut ours = started.map_err(|reason| anyhow::anyhow!("{}: {reason}", bench.name))?;
     let (mut peers, mut absent) = (Vec::new(), Vec::new());
@@ -76,7 +84,11 @@ fn alive(bench: &'static Bench, job: &str, machine: &Machine, folder: &Path) -> 
             Err(reason) => absent.push(format!("{}: {reason}", candidate.name)),
         }
     }
+    let start = Instant::now();
     for round in 0..WARM_UP + machine.rounds {
+        if machine.quick && round >= WARM_UP + FEWEST && start.elapsed() > PATIENCE {
+            break;
+        }
         let counted = round >= WARM_UP;
         if let Err(reason) = ours.ask(bench.steps, counted) {
             bail!("{}: {reason}", bench.name);
@@ -116,7 +128,7 @@ fn anew(bench: &'static Bench, machine: &Machine, folder: &Path) -> Result<Measu
         let (mut command, is_step) = match bench.ours {
             Ours::Job(job) | Ours::FirstStep(job) => {
                 let mut command = Command::new(&machine.worker);
-                command.arg(job);
+                command.arg(job).arg("--threads").arg(machine.threads.to_string());
                 (command, true)
             }
             Ours::Command(arguments) => {

@@ -24,9 +24,12 @@ pub struct Options {
     /// Benches to run [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Fewer rounds, no compiled peers, no long benches
+    /// Fewer rounds, no compiled peers, no long benches, and peers that sleep at barriers: for a machine that others use
     #[arg(long)]
     quick: bool,
+    /// Threads of every side; with 1, others on the machine disturb least
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threads: usize,
     /// Where the numbers go, with a page of Markdown beside them [default: bench.json in target/bench]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -47,7 +50,7 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<i32> {
     let folder = built.binary.parent().and_then(Path::parent).unwrap_or(&workspace.root).join("bench");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let venv = options.venv.clone().unwrap_or_else(|| folder.join("venv"));
-    let python = Python::find(&venv);
+    let python = Python::find(&venv, options.threads.max(1), options.quick);
     if let Err(reason) = &python {
         output::note(&format!("no peers: {reason}"));
     }
@@ -59,6 +62,8 @@ pub fn command(workspace: &Workspace, options: &Options) -> Result<i32> {
         python: python.ok(),
         rounds: if options.quick { QUICK_ROUNDS } else { ROUNDS },
         quick: options.quick,
+        threads: options.threads.max(1),
+        load: load(),
     };
     let mut results = Vec::new();
     for bench in chosen {
@@ -88,6 +93,11 @@ fn chosen(options: &Options) -> Result<Vec<&'static Bench>> {
         false => options.names.iter().any(|name| name == bench.name),
     };
     Ok(BENCHES.iter().filter(wanted).collect())
+}
+
+/// How many wanted a core in the last minute; None where the system does not say.
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 /// Builds the program of the tests that does our side's jobs; it finds the staged plugins beside itself.

@@ -77,13 +77,15 @@ pub fn markdown(results: &[Measured], machine: &Machine) -> String {
     let peaks = peaks.map_or(String::new(), |(flops, bytes)| {
         format!(", at best {:.0} GFLOP/s and {:.0} GB/s", flops / 1e9, bytes / 1e9)
     });
+    let load = machine.load.map_or(String::new(), |load| format!(" Load average before the first: {load}."));
     let mut text = format!(
-        "{}, 2 threads{peaks}; {torch}, f32. Medians of {} rounds by turns{}, quartiles in brackets.\n\n\
+        "{}, threads: {}{peaks}; {torch}, f32. Medians of {} rounds by turns{}, quartiles in brackets.{load}\n\n\
          | bench | ours | strongest peer | ours / peer | bar | loss differs by | memory: ours, stock | bound | reached |\n\
          |---|---|---|---|---|---|---|---|---|\n",
         processor(),
+        machine.threads,
         machine.rounds,
-        if machine.quick { ", peers not compiled (`--quick`)" } else { "" },
+        if machine.quick { " (fewer of the slow ones), peers not compiled (`--quick`)" } else { "" },
     );
     let maybe = |text: Option<String>| text.unwrap_or_default();
     for measured in results {
@@ -161,6 +163,8 @@ pub fn json(results: &[Measured], machine: &Machine) -> Value {
         "torch": machine.python.as_ref().map(|python| &python.torch),
         "rounds": machine.rounds,
         "quick": machine.quick,
+        "threads": machine.threads,
+        "load": machine.load,
         "benches": results.iter().map(bench).collect::<Vec<_>>(),
     })
 }

@@ -22,12 +22,16 @@ pub struct Python {
     program: PathBuf,
     /// The library that is loaded before MKL; None where no C compiler made it.
     answer: Option<PathBuf>,
+    threads: usize,
+    /// Whether threads sleep at barriers. Those that spin there are the faster ones as long as they have their cores for
+    /// themselves, and some ten times slower where they have not.
+    patient: bool,
     pub torch: String,
 }
 
 impl Python {
     /// Uses or makes the environment in `folder`; the error says why there is none.
-    pub fn find(folder: &Path) -> Result<Python, String> {
+    pub fn find(folder: &Path, threads: usize, patient: bool) -> Result<Python, String> {
         let program = folder.join("bin/python");
         if !program.is_file() {
             output::note(&format!("making {} (once)", folder.display()));
@@ -49,13 +53,16 @@ impl Python {
             }
         }
         let torch = torch.ok_or("PyTorch could not be installed")?;
-        Ok(Python { answer: answer(folder), program, torch })
+        Ok(Python { answer: answer(folder), program, threads, patient, torch })
     }
 
     /// None where MKL's faster kernels are asked for and cannot be had.
     pub fn command(&self, avx512: bool) -> Option<Command> {
         let mut command = Command::new(&self.program);
-        command.env("OMP_NUM_THREADS", "2").env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("OMP_NUM_THREADS", self.threads.to_string()).env("PYTHONDONTWRITEBYTECODE", "1");
+        if self.patient {
+            command.env("OMP_WAIT_POLICY", "passive");
+        }
         command.args(["-W", "ignore"]);
         if avx512 {
             command.env("LD_PRELOAD", self.answer.as_ref()?).env("GLIBC_TUNABLES", TUNABLES);
