@@ -66,12 +66,11 @@ fn a_launch_that_is_skipped_in_some_steps_counts_for_the_others() {
 fn the_text_is_for_people() {
     let sandbox = Sandbox::new();
     let arguments = |words: &[&'static str]| [&["profile"][..], SMALL, words].concat();
-    let text = sandbox.host(&arguments(&["--replays=1", "--top=3"])).succeeded().stdout;
+    let text = |top| sandbox.host(&arguments(&["--replays=1", top])).succeeded().stdout;
+    says(&text("--top=0"), &["layers.*.attention: ", "#0 "]);
+    let text = text("--top=3");
     says(&text, &["transformer with full attention, adamw", "GFLOP/s", "bound ", "products ", "tiles "]);
-    says(
-        &text,
-        &["\nlayers.0 ", "\nlayers.1 ", "\noptimizer.matrix ", "layers.*.attention: ", "heap allocations"],
-    );
+    says(&text, &["\nlayers.0 ", "\nlayers.1 ", "\noptimizer.matrix ", "heap allocations"]);
     says(&text, &[" more with ", "--top 0 lists all"]);
     let refused = sandbox.host(&arguments(&["--device=interpreter"])).failed();
     says(&refused, &["the interpreter has no launches to profile; choose --device cpu"]);

@@ -58,7 +58,7 @@ fn head(profile: &Profile) -> String {
          memory    {:.1} MB arena, {:.1} MB state\n\
          step      {} of {} tokens ({:.0} tok/s), of which {} beside the replay: data, uploads, downloads\n\
          replay    {} (median of {}), {count:.0} launches{allocations}\n\
-         launches  {} with a clock around each (mean of as many steps), and {} between them\n\
+         launches  {} with a clock around each (their medians), and {} between them\n\
          bound     {} if each launch ran at the machine's peak or bandwidth: {:.0} % of it reached\n",
         profile.device,
         profile.peak_flops_per_second / 1e9,

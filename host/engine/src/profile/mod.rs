@@ -6,7 +6,7 @@
 pub mod name;
 mod peaks;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use device_cpu::Cpu;
@@ -23,7 +23,8 @@ pub use plan::Peaks;
 /// Steps before anything is measured: memory is touched, branches are learnt.
 const WARM_UP: u64 = 2;
 
-/// Where the time goes. All numbers are means per step unless they say otherwise.
+/// Where the time goes, per step. A launch's time is the median of those it took, times how often it runs in a step: one
+/// that was interrupted by another program tells nothing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Profile {
     pub device: String,
@@ -42,7 +43,7 @@ pub struct Profile {
     pub replay_seconds: f64,
     /// Sum of all launches, from replays with clocks.
     pub launch_seconds: f64,
-    /// What those replays took besides: between launches, and for the clocks.
+    /// What a replay with clocks took besides, the mean: between launches, and for the clocks.
     pub overhead_seconds: f64,
     /// Sum over launches of what peak and bandwidth need.
     pub bound_seconds: f64,
@@ -128,7 +129,7 @@ pub fn profile(
     let peaks = best(before, measure_peaks(&mut device)?);
     let launches = launches(&prepared.machine, &timed.times, replays, &peaks);
     let shape = prepared.shape;
-    let launch_seconds: f64 = launches.iter().map(|launch| launch.row.seconds).sum();
+    let within: u64 = timed.times.iter().map(|(_, _, nanoseconds)| nanoseconds).sum();
     Ok(Profile {
         device: prepared.machine.facts.device.clone(),
         threads: prepared.machine.facts.threads,
@@ -140,8 +141,8 @@ pub fn profile(
         state_bytes: prepared.machine.facts.state_bytes,
         step_seconds: median(&mut steps),
         replay_seconds: median(&mut replay),
-        launch_seconds,
-        overhead_seconds: timed.seconds / replays as f64 - launch_seconds,
+        launch_seconds: launches.iter().map(|launch| launch.row.seconds).sum(),
+        overhead_seconds: (timed.seconds - within as f64 * 1e-9) / replays as f64,
         bound_seconds: launches.iter().map(|launch| launch.row.bound_seconds).sum(),
         allocations: allocations.map(|_| plain.allocations as f64 / replays as f64),
         kinds: grouped(&launches, |launch| name::KINDS[launch.kind].to_string(), Order::Plan),
@@ -158,35 +159,30 @@ struct Measured {
 }
 
 fn launches(machine: &Machine, times: &[(usize, usize, u64)], replays: u64, peaks: &Peaks) -> Vec<Measured> {
-    let mut sums: HashMap<(usize, usize), (u64, u64)> = HashMap::new();
-    let mut order = Vec::new();
+    let mut of: BTreeMap<(usize, usize), Vec<f64>> = BTreeMap::new();
     for (plan, launch, nanoseconds) in times {
-        let sum = sums.entry((*plan, *launch)).or_insert_with(|| {
-            order.push((*plan, *launch));
-            (0, 0)
-        });
-        *sum = (sum.0 + 1, sum.1 + nanoseconds);
+        of.entry((*plan, *launch)).or_default().push(*nanoseconds as f64 * 1e-9);
     }
-    order.sort_unstable();
     let costs: Vec<Vec<Cost>> = machine.plans().iter().map(Plan::costs).collect();
-    let all: f64 = times.iter().map(|(_, _, nanoseconds)| *nanoseconds as f64).sum();
-    let measured = |(index, launch): (usize, usize)| {
-        let (runs, nanoseconds) = sums[&(index, launch)];
+    let measured = |((index, launch), mut times): ((usize, usize), Vec<f64>)| {
         let (plan, cost) = (&machine.plans()[index], costs[index][launch]);
-        let (launch, per_step) = (&plan.launches[launch], runs as f64 / replays as f64);
+        let (launch, per_step) = (&plan.launches[launch], times.len() as f64 / replays as f64);
         let row = Row {
             name: launch.label.clone(),
             note: name::kernel(plan, launch),
             launches: per_step,
-            seconds: nanoseconds as f64 * 1e-9 / replays as f64,
-            share: share(nanoseconds as f64, all),
+            seconds: median(&mut times) * per_step,
+            share: 0.0,
             flops: cost.flops * per_step,
             bytes: cost.bytes * per_step,
             bound_seconds: cost.bound(peaks) * per_step,
         };
         Measured { row, kind: name::kind(launch) }
     };
-    order.into_iter().map(measured).collect()
+    let mut all: Vec<Measured> = of.into_iter().map(measured).collect();
+    let whole: f64 = all.iter().map(|launch| launch.row.seconds).sum();
+    all.iter_mut().for_each(|launch| launch.row.share = share(launch.row.seconds, whole));
+    all
 }
 
 #[derive(PartialEq)]

@@ -12,8 +12,9 @@ use plan::{
 
 use crate::Error;
 
-/// Edge of the product: all three matrices lie in a large cache, and packing them is a small part.
-const EDGE: usize = 1024;
+/// Edge of the product: packing its operands is a small part already, and it is over before another program on the same
+/// core gets its turn.
+const EDGE: usize = 512;
 /// Elements of each of the three arrays of the sum: 96 MiB together, more than caches hold.
 const LENGTH: usize = 8 << 20;
 /// How long each of the two is repeated; the best time counts.
