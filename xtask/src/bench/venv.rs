@@ -24,7 +24,7 @@ pub struct Python {
     answer: Option<PathBuf>,
     threads: usize,
     /// Whether threads sleep at barriers. Those that spin there are the faster ones as long as they have their cores for
-    /// themselves, and some ten times slower where they have not.
+    /// themselves, and several times slower where they have not.
     patient: bool,
     pub torch: String,
 }
