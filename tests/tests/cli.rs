@@ -47,8 +47,12 @@ fn the_flags_are_frozen() {
     assert_eq!(help(&["config", "check", "--help"]), help(&["config", "show", "--help"]));
     assert_eq!(help(&["dev", "--help"]), ["--once", "-h, --help"]);
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
+    let profile = ["--replays <N>", "--top <N>", "--json", "-h, --help"];
+    assert_eq!(help(&["profile", "--help"]), [&RUN_FLAGS[..11], &profile].concat());
     let commands = sandbox.host(&["--help"]).stdout;
-    says(&commands, &["  run ", "  plugins ", "  config ", "  bisect ", "  eval ", "  dev ", "  doctor "]);
+    let all =
+        ["  run ", "  plugins ", "  config ", "  bisect ", "  eval ", "  dev ", "  profile ", "  doctor "];
+    says(&commands, &all);
     says(&sandbox.host(&["--version"]).succeeded().stdout, &["host 0."]);
 }
 

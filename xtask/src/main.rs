@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod abi_snapshot;
+mod bench;
 mod build;
 mod check;
 mod files;
@@ -73,6 +74,8 @@ enum Task {
     /// Build, then `cargo test` on the whole workspace; everything after `test` is passed on as it stands
     #[command(override_usage = "cargo xtask test [ARGS]...")]
     Test,
+    /// Build, then measure our programs and their PyTorch peers by turns
+    Bench(bench::Options),
     /// Build, then compare every case of a folder of golden values with what this workspace computes
     Golden {
         /// Folder with NAME.json and NAME.safetensors for each case
@@ -114,6 +117,7 @@ fn dispatch(task: Task, passed: Vec<OsString>) -> Result<i32> {
         Task::AbiSnapshot => abi_snapshot::command(&workspace),
         Task::Size => size::command(&workspace),
         Task::Test => test::command(&workspace, &passed),
+        Task::Bench(options) => bench::command(&workspace, &options),
         Task::Golden { dir, device, verbose } => {
             golden::command(&workspace, &dir, device.as_deref(), verbose)
         }

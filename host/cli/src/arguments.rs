@@ -62,6 +62,8 @@ pub enum Command {
         #[arg(value_name = "ARGS", last = true)]
         args: Vec<String>,
     },
+    /// Where the time of a training step goes, launch by launch, and what this machine would need at least.
+    Profile(Box<ProfileArguments>),
     /// What this machine offers and what is missing.
     Doctor,
 }
@@ -171,6 +173,21 @@ pub struct RunArguments {
     /// Prints no progress lines.
     #[arg(long)]
     pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct ProfileArguments {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    /// Steps to measure, after two to warm up: as many with a clock around each launch as without.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole::<u64>, allow_negative_numbers = true)]
+    pub replays: u64,
+    /// Kernels to list; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole::<usize>, allow_negative_numbers = true)]
+    pub top: usize,
+    /// Prints JSON in place of tables, with every launch.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What to measure.

@@ -10,6 +10,7 @@ mod eval;
 mod new;
 mod output;
 mod plugins;
+mod profile;
 mod report;
 mod run;
 mod show;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Bisect { run, step, tolerance } => bisect::run(&run, step, tolerance),
         Command::Eval { run, tasks, json } => eval::run(&run, &tasks.tasks(), json),
         Command::Dev { path, once, args } => dev::run(&path, once, &args),
+        Command::Profile(arguments) => profile::run(*arguments),
         Command::Doctor => doctor::run(),
     };
     match result {

@@ -1,5 +1,7 @@
 //! The device: two memories, the loaded plans, and the loop over launches.
 
+use std::time::Instant;
+
 use plan::{
     Device, DeviceCaps, DeviceError, IoSlot, Launch, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout,
 };
@@ -121,6 +123,7 @@ impl Loaded {
         index: usize,
         (isa, shape): (Isa, Option<panel::Shape>),
         pool: &mut Pool,
+        mut timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
         let LoadedPlan { plan, programs } = &self.plans[index];
@@ -131,7 +134,11 @@ impl Loaded {
         };
         let holds: Vec<bool> =
             plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
-        for launch in plan.launches.iter().filter(|launch| launch.guards.iter().all(|guard| holds[*guard])) {
+        for (at, launch) in plan.launches.iter().enumerate() {
+            if !launch.guards.iter().all(|guard| holds[*guard]) {
+                continue;
+            }
+            let clock = timed.is_some().then(Instant::now);
             // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
             // `workspace` is sized; `&mut self` keeps everyone else away from the maps.
             let outcome = unsafe {
@@ -175,6 +182,9 @@ impl Loaded {
                 launch: launch.label.clone(),
                 reason: "a task panicked; this is a bug of the host".to_string(),
             })?;
+            if let (Some(sink), Some(clock)) = (&mut timed, clock) {
+                sink(at, clock.elapsed().as_nanos() as u64);
+            }
         }
         Ok(())
     }
@@ -233,7 +243,12 @@ impl Device for Cpu {
 
     fn replay(&mut self, plan: usize) -> Result<(), DeviceError> {
         let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
-        loaded.replay(plan, (self.isa, self.shape), &mut self.pool)
+        loaded.replay(plan, (self.isa, self.shape), &mut self.pool, None)
+    }
+
+    fn replay_timed(&mut self, plan: usize, sink: &mut dyn FnMut(usize, u64)) -> Result<(), DeviceError> {
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
+        loaded.replay(plan, (self.isa, self.shape), &mut self.pool, Some(sink))
     }
 
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError> {

@@ -2,7 +2,8 @@
 //!
 //! `config` layers what the user asked for, `plugins` finds and opens libraries, `trace` turns components into
 //! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `session`
-//! is a trained model that reads on, `evals` measures one, `bisect` compares one step with the interpreter. Nothing here prints: progress leaves as events.
+//! is a trained model that reads on, `evals` measures one, `bisect` compares one step with the interpreter,
+//! `profile` says where the time of a step goes. Nothing here prints: progress leaves as events.
 
 #![deny(unsafe_code)]
 
@@ -14,6 +15,7 @@ mod files;
 pub mod machine;
 mod nearest;
 pub mod plugins;
+pub mod profile;
 mod resources;
 pub mod run;
 pub mod session;

@@ -21,7 +21,24 @@ pub struct Machine {
     names: Vec<String>,
     inputs: Vec<Vec<Decl>>,
     outputs: Vec<Vec<Decl>>,
+    /// What the device replays; none on the interpreter.
+    plans: Vec<plan::Plan>,
     pub facts: Facts,
+}
+
+/// What is measured of replays; times and counts add up until they are taken out.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Whether there is a clock around each launch, too.
+    pub launches: bool,
+    /// Number of heap allocations so far, from whoever can count them.
+    pub count: Option<fn() -> u64>,
+    /// Seconds within replays: no uploads, no downloads.
+    pub seconds: f64,
+    /// Heap allocations within replays.
+    pub allocations: u64,
+    /// (plan, launch, nanoseconds), in the order in which they ran.
+    pub times: Vec<(usize, usize, u64)>,
 }
 
 /// What is printed before the first step and kept in the summary.
@@ -59,15 +76,24 @@ impl Machine {
         let names = graphs.iter().map(|(name, _)| name.to_string()).collect();
         let outputs = graphs.iter().map(|(_, graph)| graph.outputs.clone()).collect();
         let mut inputs: Vec<Vec<Decl>> = graphs.iter().map(|(_, graph)| graph.inputs.clone()).collect();
+        let mut plans = Vec::new();
         let (backend, facts) = match device {
             DeviceName::Interpreter => interpreter(graphs),
             DeviceName::Auto | DeviceName::Cpu => {
                 let (backend, facts, used) = compiled(threads, graphs)?;
-                inputs = used;
+                let decl =
+                    |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
+                inputs = used.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
+                plans = used;
                 (backend, facts)
             }
         };
-        Ok(Machine { backend, names, inputs, outputs, facts })
+        Ok(Machine { backend, names, inputs, outputs, plans, facts })
+    }
+
+    /// What the device replays, in the order of `plan`'s indices; none on the interpreter.
+    pub fn plans(&self) -> &[plan::Plan] {
+        &self.plans
     }
 
     pub fn plan(&self, name: &str) -> Option<usize> {
@@ -78,7 +104,17 @@ impl Machine {
     pub fn run<'f>(
         &mut self,
         plan: usize,
+        feed: impl FnMut(&str) -> Option<Feed<'f>>,
+    ) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        self.run_watched(plan, feed, None)
+    }
+
+    /// As `run`, measured.
+    pub fn run_watched<'f>(
+        &mut self,
+        plan: usize,
         mut feed: impl FnMut(&str) -> Option<Feed<'f>>,
+        watch: Option<&mut Watch>,
     ) -> Result<Vec<(String, Vec<f32>)>, Error> {
         let mut feeds = Vec::with_capacity(self.inputs[plan].len());
         for decl in &self.inputs[plan] {
@@ -95,7 +131,10 @@ impl Machine {
                 for (index, feed) in feeds.iter().enumerate() {
                     device.upload(plan, index, &feed.bytes())?;
                 }
-                device.replay(plan)?;
+                match watch {
+                    Some(watch) => watch.replay(device.as_mut(), plan)?,
+                    None => device.replay(plan)?,
+                }
                 let outputs = 0..self.outputs[plan].len();
                 outputs
                     .map(|index| Ok(floats(&device.download(plan, index)?)))
@@ -135,6 +174,21 @@ impl Machine {
                 Ok(tensor.data.iter().map(|value| *value as f32).collect())
             }
         }
+    }
+}
+
+impl Watch {
+    fn replay(&mut self, device: &mut dyn Device, plan: usize) -> Result<(), Error> {
+        let before = self.count.map_or(0, |count| count());
+        let clock = Instant::now();
+        if self.launches {
+            device.replay_timed(plan, &mut |launch, time| self.times.push((plan, launch, time)))?;
+        } else {
+            device.replay(plan)?;
+        }
+        self.seconds += clock.elapsed().as_secs_f64();
+        self.allocations += self.count.map_or(0, |count| count()) - before;
+        Ok(())
     }
 }
 
@@ -188,8 +242,8 @@ fn slab(states: &[Decl]) -> StateLayout {
     layout
 }
 
-/// Also returns the inputs that each plan takes, in its order: one that nothing reads is not in the plan.
-fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts, Vec<Vec<Decl>>), Error> {
+/// Also returns the plans: an input that nothing reads is in none, and profiles name their launches.
+fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts, Vec<plan::Plan>), Error> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = if threads == 0 { cores } else { threads };
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
@@ -223,10 +277,9 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
             mib(available)
         )));
     }
-    let decl = |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
-    let inputs = set.plans.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
+    let plans = set.plans.clone();
     device.load(set)?;
-    Ok((Backend::Device(Box::new(device)), facts, inputs))
+    Ok((Backend::Device(Box::new(device)), facts, plans))
 }
 
 /// `HOST_DUMP=dir` writes `dir/PLAN/NN-pass.txt`. A dump that cannot be written is reported once and skipped.

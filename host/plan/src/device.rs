@@ -56,6 +56,9 @@ pub trait Device {
     /// Runs a plan once.
     fn replay(&mut self, plan: usize) -> Result<(), DeviceError>;
 
+    /// As `replay`, with a clock around each launch: tells the index and the nanoseconds of those whose guards hold.
+    fn replay_timed(&mut self, plan: usize, sink: &mut dyn FnMut(usize, u64)) -> Result<(), DeviceError>;
+
     /// Reads an output of the plan replayed last, by its index in `Plan::outputs`.
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError>;
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod attention;
+mod cost;
 mod device;
 mod kernel;
 mod launch;
@@ -18,6 +19,7 @@ mod text;
 mod validate;
 
 pub use attention::{Attention, AttentionGrad, AttentionShape, Heads, Numbers};
+pub use cost::{Cost, Peaks};
 pub use device::{AttentionCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};

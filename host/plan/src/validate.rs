@@ -156,7 +156,7 @@ impl TileKernel {
         Ok(())
     }
 
-    fn folded_axes(&self) -> std::ops::Range<usize> {
+    pub(crate) fn folded_axes(&self) -> std::ops::Range<usize> {
         match self.template {
             Template::Map => 0..0,
             Template::RowReduce { reduced } => self.dims.len() - reduced..self.dims.len(),

@@ -12,6 +12,7 @@ mod nonfinite;
 mod prepare;
 mod sample;
 mod schedule;
+mod step;
 mod text;
 mod train;
 mod trained;

@@ -14,6 +14,7 @@ use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
 use super::groups::groups;
 use super::measure::{Measured, measure};
+use super::step::Stepped;
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample, text};
 use crate::Error;
 use crate::plugins;
@@ -199,30 +200,8 @@ impl Run<'_, '_> {
 
     /// One optimizer step: its micro-batches, and the metrics of the step.
     fn step(&mut self, lr: f64) -> Result<Map<String, Value>, Error> {
-        let Prepared { resolved, dataset, programs, machine, shape, .. } = &mut *self.prepared;
-        let (seed, shape) = (resolved.settings.seed, *shape);
         let step = self.progress.step;
-        let scalars = &programs.scalars;
-        let (mut loss, mut outputs, mut last) = (0.0, Vec::new(), text::Reading::nothing());
-        let micro_plan = machine.plan(if shape.accumulate == 1 { "step" } else { "accumulate" });
-        let micro_plan = micro_plan.ok_or_else(|| Error::said("there is no training plan"))?;
-        let mut micro_batch = step * shape.accumulate as u64;
-        for micro in 0..shape.accumulate as u64 {
-            micro_batch = step * shape.accumulate as u64 + micro;
-            last = text::training(dataset, shape, seed, micro_batch)?;
-            let inputs = Inputs { reading: &last, scalars, lr, step, seed, micro_batch };
-            let results = machine.run(micro_plan, |name| inputs.feed(name))?;
-            let of_batch = results
-                .iter()
-                .find(|(name, _)| name == "loss")
-                .map_or(f64::NAN, |(_, value)| value[0].into());
-            loss += of_batch / shape.accumulate as f64;
-            outputs.extend(results);
-        }
-        let inputs = Inputs { reading: &last, scalars, lr, step, seed, micro_batch };
-        if let Some(apply) = machine.plan("apply") {
-            outputs.extend(machine.run(apply, |name| inputs.feed(name))?);
-        }
+        let Stepped { loss, outputs, last, micro_batch } = self.prepared.take_step(step, lr, None)?;
         let mut metrics = Map::new();
         metrics.insert("step".into(), (step + 1).into());
         for (name, value) in outputs {
@@ -245,7 +224,10 @@ impl Run<'_, '_> {
         if self.bad_in_a_row < PATIENCE {
             return Ok(metrics);
         }
-        let name = if shape.accumulate == 1 { "step" } else { "accumulate" };
+        let name = self.prepared.micro_plan();
+        let Prepared { resolved, programs, machine, .. } = &mut *self.prepared;
+        let (seed, scalars) = (resolved.settings.seed, &programs.scalars);
+        let inputs = Inputs { reading: &last, scalars, lr, step, seed, micro_batch };
         let bad = match programs.find(name) {
             Some(program) => nonfinite::first_bad(&program.graph, machine, |name| inputs.feed(name))?,
             None => "unknown".into(),
