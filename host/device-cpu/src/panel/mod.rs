@@ -76,14 +76,16 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(gemm: &Gemm, shape: Shape, batch: usize) -> Cut {
+    fn of(gemm: &Gemm, shape: Shape, batch: usize, threads: usize) -> Cut {
         let Gemm { m, n, k, .. } = *gemm;
         let packed = Packed::cheaper(gemm, shape);
         let (across, down) = if packed == Packed::Right { (n, m) } else { (m, n) };
         let one = m * n * k;
         // Rows that are read once for each panel should still lie in the second cache then.
         let near = (NEAR / k).max(8 * shape.rows) / shape.rows * shape.rows;
-        let pieces = (one / TASK).clamp(1, PIECES.div_ceil(batch));
+        // Pieces that lie below one another pack the same panel each: no more of them than threads can use.
+        let most = PIECES_OF_A_THREAD * threads;
+        let pieces = (one / TASK).clamp(1, most.div_ceil(batch));
         let panels = across.div_ceil(2 * shape.lanes);
         let beside = pieces.min(panels);
         let below = pieces.div_ceil(beside);
@@ -91,15 +93,15 @@ impl Cut {
             packed,
             across: panels.div_ceil(beside) * 2 * shape.lanes,
             down: down.div_ceil(below).next_multiple_of(shape.rows).min(near),
-            batch: if pieces > 1 { 1 } else { (TASK / one.max(1)).clamp(1, batch.div_ceil(PIECES).max(1)) },
+            batch: if pieces > 1 { 1 } else { (TASK / one.max(1)).clamp(1, batch.div_ceil(most)) },
         }
     }
 }
 
 /// Multiply-adds of a task that is worth handing out: some 10 microseconds.
 const TASK: usize = 1 << 20;
-/// Most pieces of one product: enough for as many threads.
-const PIECES: usize = 16;
+/// Pieces of one product for each thread: two, so that one that was late has less to catch up.
+const PIECES_OF_A_THREAD: usize = 2;
 /// Floats of rows that stay in the second cache.
 const NEAR: usize = 1 << 17;
 
@@ -112,7 +114,7 @@ pub unsafe fn run(
     pool: &mut Pool,
 ) -> Result<(), TaskPanicked> {
     let batch: usize = gemm.batch.iter().map(|axis| axis.count).product();
-    let cut = Cut::of(gemm, shape, batch);
+    let cut = Cut::of(gemm, shape, batch, pool.threads());
     let (across, down) = if cut.packed == Packed::Right { (gemm.n, gemm.m) } else { (gemm.m, gemm.n) };
     let (beside, below) = (across.div_ceil(cut.across), down.div_ceil(cut.down));
     let tasks = beside * below * batch.div_ceil(cut.batch);
