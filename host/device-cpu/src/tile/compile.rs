@@ -47,7 +47,10 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
 
     let mut program =
         Program { walk, places: vec![Place::Unused; kernel.values.len()], ..empty(shape, addresses) };
-    let live = live_values(kernel, &roots);
+    let follows: Vec<bool> = (0..kernel.values.len())
+        .map(|id| draws_in_order(kernel, id, &roots, class_of, &program, &address_of))
+        .collect();
+    let live = live_values(kernel, &roots, &follows);
     for (id, value) in kernel.values.iter().enumerate().filter(|(id, _)| live[*id]) {
         let class = class_of(id);
         let address = address_of[id];
@@ -73,6 +76,10 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
                 limit: gather.limit,
             },
             Expr::Iota(_) => Step::Iota { out: id, address, class, dtype: value.dtype },
+            Expr::Apply { op: Op::Rand, args } if follows[id] => {
+                let [k0, k1, c1] = [args[1], args[2], args[3]].map(|arg| roots[arg]);
+                Step::RandomWords { out: id, address: address_of[roots[args[0]]], args: [k0, k1, c1], class }
+            }
             Expr::Apply { op, args } => apply_step(kernel, &roots, id, *op, args, class)?,
             Expr::Reduce { op, arg } => {
                 let fold = match op {
@@ -292,7 +299,28 @@ fn choose_walk(
     }
 }
 
-fn live_values(kernel: &TileKernel, roots: &[ValueId]) -> Vec<bool> {
+/// Whether a value is the random words of elements that follow each other along the columns, under one key per row.
+fn draws_in_order(
+    kernel: &TileKernel,
+    id: ValueId,
+    roots: &[ValueId],
+    class_of: impl Fn(ValueId) -> Class,
+    program: &Program,
+    address_of: &[usize],
+) -> bool {
+    let Expr::Apply { op: Op::Rand, args } = &kernel.values[id].expr else { return false };
+    let [index, k0, k1, c1] = args[..] else { return false };
+    let index = roots[index];
+    let at = &program.addresses[address_of[index]];
+    let is_iota =
+        matches!(kernel.values[index].expr, Expr::Iota(_)) && kernel.values[index].dtype != DType::F32;
+    let is_word = kernel.values[id].dtype == DType::U32 && kernel.values[args[0]].dtype == DType::U32;
+    let has_key = [k0, k1, c1].iter().all(|arg| !class_of(*arg).by_column());
+    is_iota && is_word && has_key && at.column == 1 && program.shape.runs.is_empty()
+}
+
+/// Which values some store needs. The indices of words that are drawn in order are not computed for these.
+fn live_values(kernel: &TileKernel, roots: &[ValueId], follows: &[bool]) -> Vec<bool> {
     let mut live = vec![false; kernel.values.len()];
     kernel.stores.iter().for_each(|store| live[roots[store.value]] = true);
     for (id, value) in kernel.values.iter().enumerate().rev().filter(|(id, _)| roots[*id] == *id) {
@@ -300,7 +328,9 @@ fn live_values(kernel: &TileKernel, roots: &[ValueId]) -> Vec<bool> {
             continue;
         }
         match &value.expr {
-            Expr::Apply { args, .. } => args.iter().for_each(|arg| live[roots[*arg]] = true),
+            Expr::Apply { args, .. } => {
+                args.iter().skip(usize::from(follows[id])).for_each(|arg| live[roots[*arg]] = true);
+            }
             Expr::Reduce { arg, .. } => live[roots[*arg]] = true,
             Expr::Load { gather: Some(gather), .. } => live[roots[gather.index]] = true,
             Expr::Load { .. } | Expr::Const(_) | Expr::Iota(_) => {}

@@ -87,6 +87,14 @@ pub enum Step {
         to: DType,
         class: Class,
     },
+    /// Random words of the elements at an address along which columns follow each other; `args` are the key and the
+    /// second counter word.
+    RandomWords {
+        out: usize,
+        address: usize,
+        args: [usize; 3],
+        class: Class,
+    },
     /// Folds the tile's columns into 16 lanes per row.
     Accumulate {
         out: usize,

@@ -38,6 +38,7 @@ fn output(step: &Step) -> Option<ValueId> {
         | Step::Gather { out, .. }
         | Step::Iota { out, .. }
         | Step::Apply { out, .. }
+        | Step::RandomWords { out, .. }
         | Step::Accumulate { out, .. }
         | Step::FoldLanes { out, .. }
         | Step::AccumulateRows { out, .. } => Some(*out),
@@ -50,6 +51,7 @@ fn arguments(step: &Step) -> [Option<ValueId>; 4] {
         Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } => [None; 4],
         Step::Gather { index, .. } => [Some(*index), None, None, None],
         Step::Apply { args, .. } => args.map(Some),
+        Step::RandomWords { args: [k0, k1, c1], .. } => [Some(*k0), Some(*k1), Some(*c1), None],
         Step::Accumulate { arg, .. } | Step::AccumulateRows { arg, .. } => [Some(*arg), None, None, None],
         Step::FoldLanes { out, .. } => [Some(*out), None, None, None],
         Step::Store { value, .. } => [Some(*value), None, None, None],
