@@ -133,8 +133,9 @@ pub fn prefetch_next(tile: &Tile, value: usize, part: usize) {
         rows as isize * view.row_step
     };
     let each = (rows * groups).div_ceil(PREFETCH_PARTS);
-    for index in part * each..(rows * groups).min((part + 1) * each) {
-        let (row, group) = if rows == 1 { (0, index) } else { (index / groups, index % groups) };
+    let (first, last) = (part * each, (rows * groups).min((part + 1) * each));
+    let (mut row, mut group) = (first / groups, first % groups);
+    for _ in first..last {
         let next = view.ptr.wrapping_offset(row as isize * view.row_step + step).wrapping_add(group * LANES);
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
@@ -144,6 +145,10 @@ pub fn prefetch_next(tile: &Tile, value: usize, part: usize) {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = next;
+        group += 1;
+        if group == groups {
+            (row, group) = (row + 1, 0);
+        }
     }
 }
 
