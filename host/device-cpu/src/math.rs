@@ -24,11 +24,17 @@ fn with_sign(magnitude: f32, sign: f32) -> f32 {
 /// e^x within 1 ulp. 0 below -87.33654 (where the result would be subnormal), inf from 88.72284 on.
 #[inline(always)]
 pub fn exp<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+    // At the bound itself the exponent is that of infinity, and what is left of p would make it a NaN.
+    x.with(exp_within(x.map(clamp_exponent)), bound_exponential)
+}
+
+/// e^x where neither it nor x leaves what a normal number can be; else anything.
+#[inline(always)]
+fn exp_within<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     // e^x = 2^n e^r with |r| <= ln(2) / 2. ln(2) is cut in two so that n times the first part is exact (Cephes expf).
-    let clamped = x.map(clamp_exponent);
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_4;
+    let r = x - n * 0.693_359_4;
     let r = r - n * -2.121_944_4e-4;
     let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
@@ -36,9 +42,7 @@ pub fn exp<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * (r * r) + r + 1.0;
-    let scaled = p.with(shifted, scale);
-    // At the bound itself the exponent is that of infinity, and what is left of p would make it a NaN.
-    x.with(scaled, bound_exponential)
+    p.with(shifted, scale)
 }
 
 #[inline(always)]
@@ -167,8 +171,8 @@ pub fn erf<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     let r = r * t - 6.348_467e-1;
     let r = r * t - 1.287_175_1e-1;
     let r = r * t - t;
-    // From 4 on the result is 1, and the polynomial must not be asked where it turns.
-    let far = (1.0 - exp(r)).with(x, |far, x| with_sign(select(x.abs() > 4.0, 1.0, far), x));
+    // Beyond 4 the result is 1: the polynomial must not be asked where it turns. Up to there r is above -17.
+    let far = (1.0 - exp_within(r)).with(x, |far, x| with_sign(select(x.abs() > 4.0, 1.0, far), x));
     x.choose(|x| x.abs() > 0.927_734_4, far, near)
 }
 

@@ -15,7 +15,7 @@ const SMALL_TILE: usize = 512;
 const LARGE_TILE: usize = 1024;
 /// Elements of all registers of a tile together.
 const TILE_BUDGET: usize = 8192;
-/// Operands read in place from which on they are prefetched.
+/// Operands read and written in place from which on they are prefetched.
 const MANY_OPERANDS: usize = 3;
 /// Columns of a tile of which some operand is read or written across its rows.
 const TRANSPOSED_COLUMNS: usize = 64;
@@ -119,27 +119,51 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
             false => program.body.push(step),
         }
     }
+    if program.walk == Walk::Tiles {
+        // Operands first: what follows the last of them has all views, and so can ask for their next tiles.
+        program.body.sort_by_key(|step| !matches!(step, Step::Load { .. }));
+    }
     lay_out(&mut program, class_of);
     if program.walk == Walk::Tiles {
-        spread_prefetches(&mut program.body);
+        let Program { body, addresses, shape, .. } = &mut program;
+        spread_prefetches(body, |address| {
+            addresses[address].column == 1 && addresses[address].is_linear && shape.runs.is_empty()
+        });
     }
     Ok(program)
 }
 
 /// Tiles meet memory in bursts, one operand after another, which the machine's own prefetcher does not follow beyond
-/// two or three operands: their next tiles are asked for bit by bit between the steps of this one.
-fn spread_prefetches(body: &mut Vec<Step>) {
-    let in_place = body.iter().filter_map(|step| match step {
-        Step::Load { out, class: Class::Element, in_place: true, .. } => Some(*out),
-        _ => None,
-    });
-    let operands: Vec<ValueId> = in_place.collect();
-    if operands.len() < MANY_OPERANDS {
+/// two or three operands: the next tiles of what is read, and this tile of what is written, are asked for bit by bit
+/// between the steps.
+fn spread_prefetches(body: &mut Vec<Step>, is_dense: impl Fn(usize) -> bool) {
+    let mut operands = Vec::new();
+    let mut read = Vec::new();
+    for step in body.iter() {
+        if let Step::Load { out, class: Class::Element, in_place: true, binding, .. } = *step {
+            operands.push(out);
+            read.push(binding);
+        }
+    }
+    let mut results = Vec::new();
+    for step in body.iter() {
+        match *step {
+            // What is updated in place is there already.
+            Step::Store { binding, address, .. } if is_dense(address) && !read.contains(&binding) => {
+                results.push((binding, address));
+            }
+            _ => {}
+        }
+    }
+    if operands.len() + results.len() < MANY_OPERANDS {
         return;
     }
-    let mut pending: Vec<Step> = (0..PREFETCH_PARTS)
-        .flat_map(|part| operands.iter().map(move |value| Step::Prefetch { value: *value, part }))
-        .collect();
+    let mut pending = Vec::new();
+    for part in 0..PREFETCH_PARTS {
+        let stores = results.iter().map(|(binding, address)| (*binding, *address));
+        pending.extend(stores.map(|(binding, address)| Step::PrefetchStore { binding, address, part }));
+        pending.extend(operands.iter().map(|value| Step::Prefetch { value: *value, part }));
+    }
     let works = |step: &Step| matches!(step, Step::Apply { .. } | Step::Accumulate { .. });
     let last_load = body.iter().rposition(|step| matches!(step, Step::Load { .. })).unwrap_or(0);
     let mut left = body[last_load..].iter().filter(|step| works(step)).count();

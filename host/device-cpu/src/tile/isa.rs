@@ -106,6 +106,10 @@ unsafe fn run_steps<const N: usize>(steps: &[Step], tile: &mut Tile) {
                     random::random_words::<N>(tile, out, &program.addresses[address], args, extent);
                 }
                 Step::Prefetch { value, part } => transfer::prefetch_next(tile, value, part),
+                Step::PrefetchStore { binding, address, part } => {
+                    let at = &program.addresses[address];
+                    transfer::prefetch_store(tile, at, tile.bindings[binding], part);
+                }
                 Step::Accumulate { out, arg, fold } => reduce::accumulate(tile, out, arg, fold),
                 Step::FoldLanes { out, fold } => reduce::fold_lanes(tile, out, fold),
                 Step::AccumulateRows { out, arg, fold } => reduce::accumulate_rows(tile, out, arg, fold),

@@ -52,7 +52,12 @@ fn flatten<const COUNT: usize>(
     if rows == 1 {
         return (views, rows, groups);
     }
-    if !views.iter().all(is_flat) {
+    // By `Iterator::all` this is a call.
+    let mut are_flat = true;
+    for view in &views {
+        are_flat &= is_flat(view);
+    }
+    if !are_flat {
         return (views, rows, groups);
     }
     let as_groups = |view: View| View { mask: if view.row_step == 0 { 0 } else { usize::MAX }, ..view };

@@ -10,8 +10,8 @@ use super::shape::{Address, Shape};
 
 /// Logical lanes of a reduction and of every inner loop.
 pub const LANES: usize = 16;
-/// Parts in which a tile's operand is prefetched.
-pub const PREFETCH_PARTS: usize = 4;
+/// Parts in which what a tile reads and writes is prefetched: more at once than some tens of lines would block the machine.
+pub const PREFETCH_PARTS: usize = 8;
 /// Rows of a block of a column reduction; part of the plan's contract.
 pub const BLOCK_ROWS: usize = 256;
 /// Rows longer than this are reduced block by block; part of the plan's contract.
@@ -120,6 +120,12 @@ pub enum Step {
     /// Asks for a part of what a load will find in place in the next tile.
     Prefetch {
         value: usize,
+        part: usize,
+    },
+    /// Asks for a part of what this tile will store.
+    PrefetchStore {
+        binding: usize,
+        address: usize,
         part: usize,
     },
 }
