@@ -2,8 +2,8 @@
 //!
 //! A system library differs between machines and does not vectorise. These are branch-free (both sides are
 //! computed and one is selected), use no fused multiply-add and nothing that rounds differently between instruction
-//! sets, so the portable, AVX2 and AVX-512 builds of a loop over them give the same bits. Errors are stated per
-//! function, in units in the last place (ulp), and tested against f64 below.
+//! sets, so the portable, AVX2 and AVX-512 builds of a loop over them give the same bits. The long ones take several
+//! numbers abreast. Errors are stated per function, in units in the last place (ulp), and tested against f64 below.
 
 use crate::abreast::Abreast;
 
