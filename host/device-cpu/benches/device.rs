@@ -4,11 +4,13 @@
 //! `cargo bench -p device-cpu [-- PART OF A NAME]`. The first line gives the machine; the best of several runs is
 //! printed.
 
-use std::time::Instant;
+mod support;
 
 use device_cpu::Cpu;
 use ops::{DType, Op};
 use plan::*;
+
+use support::*;
 
 fn main() {
     for threads in [1, 2] {
@@ -25,63 +27,17 @@ fn main() {
     }
 }
 
-/// Best time of a set of one launch, in seconds, over random operands.
-fn time(
-    threads: usize,
-    kernels: Vec<TileKernel>,
-    lengths: &[usize],
-    op: impl FnOnce(&[Slot]) -> LaunchOp,
-) -> f64 {
-    let mut offset = 0;
-    let mut slots = Vec::new();
-    for length in lengths {
-        slots.push(Slot { region: Region::Arena, offset, bytes: length * 4 });
-        offset += (length * 4).next_multiple_of(256);
-    }
-    let io =
-        |slot: &Slot| IoSlot { name: "x".into(), dtype: DType::F32, dims: vec![slot.bytes / 4], slot: *slot };
-    let plan = Plan {
-        name: "bench".into(),
-        inputs: slots.iter().map(io).collect(),
-        outputs: vec![],
-        kernels,
-        guards: Vec::new(),
-        launches: vec![Launch { label: "it".into(), op: op(&slots), guards: Vec::new() }],
-        block_bytes: 0,
-        arena_bytes: offset,
-        live_bytes: offset,
-        reads: vec![],
-        writes: vec![],
-    };
-    let mut cpu = Cpu::new(threads);
-    cpu.load(PlanSet { states: StateLayout::default(), plans: vec![plan] }).expect("a valid plan");
-    let mut seed = 1u32;
-    for (index, length) in lengths.iter().enumerate() {
-        let mut next = || {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (seed >> 8) as f32 / (1 << 23) as f32
-        };
-        let bytes: Vec<u8> = (0..*length).flat_map(|_| next().to_le_bytes()).collect();
-        cpu.upload(0, index, &bytes).expect("it fits");
-    }
-    let mut best = f64::INFINITY;
-    let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < 0.4 {
-        let start = Instant::now();
-        cpu.replay(0).expect("no task panics");
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    best
-}
-
-/// Whether the command line asks for this case.
-fn wanted(name: &str) -> bool {
-    let mut parts = std::env::args().skip(1).filter(|part| part != "--bench").peekable();
-    parts.peek().is_none() || parts.any(|part| name.contains(&part))
-}
-
 fn report(name: &str, elements: usize, seconds: f64) {
     println!("  {name:<44} {:9.3} ms {:8.3} ns/element", seconds * 1e3, seconds * 1e9 / elements as f64);
+}
+
+fn tile(name: &str, threads: usize, kernel: TileKernel, lengths: &[usize]) {
+    if !wanted(name) {
+        return;
+    }
+    let points = kernel.points();
+    let launch = |slots: &[Slot]| LaunchOp::Tile { kernel: 0, bindings: slots.to_vec() };
+    report(name, points, time(threads, vec![kernel], lengths, launch));
 }
 
 fn products(threads: usize) {
@@ -128,54 +84,6 @@ fn products(threads: usize) {
     }
 }
 
-fn value(expr: Expr, dtype: DType) -> Value {
-    Value { expr, dtype, domain: Domain::Element }
-}
-
-fn load(binding: usize, strides: &[i64]) -> Value {
-    value(Expr::Load { binding, at: Affine::new(0, strides.to_vec()), gather: None }, DType::F32)
-}
-
-fn constant(x: f32) -> Value {
-    value(Expr::Const(x.to_bits()), DType::F32)
-}
-
-fn apply(op: Op, args: &[ValueId]) -> Value {
-    let dtype = if op == Op::Lt { DType::Bool } else { DType::F32 };
-    value(Expr::Apply { op, args: args.to_vec() }, dtype)
-}
-
-fn reduce(op: Op, arg: ValueId) -> Value {
-    value(Expr::Reduce { op, arg }, DType::F32)
-}
-
-fn store(binding: usize, strides: &[i64], value: ValueId) -> Store {
-    Store { binding, at: Affine::new(0, strides.to_vec()), value }
-}
-
-fn kernel(dims: &[usize], template: Template, values: Vec<Value>, stores: Vec<Store>) -> TileKernel {
-    let mut bindings = vec![];
-    for value in &values {
-        if let Expr::Load { binding, .. } = value.expr {
-            bindings.resize(bindings.len().max(binding + 1), Binding { dtype: DType::F32, written: false });
-        }
-    }
-    for store in &stores {
-        bindings.resize(bindings.len().max(store.binding + 1), Binding { dtype: DType::F32, written: false });
-        bindings[store.binding].written = true;
-    }
-    TileKernel { dims: dims.to_vec(), template, bindings, values, stores }
-}
-
-fn tile(name: &str, threads: usize, kernel: TileKernel, lengths: &[usize]) {
-    if !wanted(name) {
-        return;
-    }
-    let points = kernel.points();
-    let launch = |slots: &[Slot]| LaunchOp::Tile { kernel: 0, bindings: slots.to_vec() };
-    report(name, points, time(threads, vec![kernel], lengths, launch));
-}
-
 /// Causal softmax of scaled scores, out of place.
 fn softmax(threads: usize) {
     let strides = [8 * 65536, 65536, 256, 1];
@@ -212,7 +120,7 @@ fn softmax(threads: usize) {
         apply(Op::Mul, &[0, 4]),
     ];
     let backward =
-        crate::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
+        support::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
     tile("softmax backward [64, 8, 256, 256]", threads, backward, &[1 << 25, 1 << 25, 1 << 25]);
 }
 
@@ -252,7 +160,7 @@ fn adamw(threads: usize) {
     }
     const COUNT: usize = 1 << 24;
     let values = vec![load(0, &[1]), load(1, &[1]), apply(Op::Add, &[0, 1])];
-    let add = crate::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
+    let add = support::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
     tile("x += y over 16M (12 bytes an element)", threads, add, &[COUNT, COUNT]);
 }
 

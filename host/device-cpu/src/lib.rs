@@ -3,6 +3,7 @@
 //! Matrix products go to the `gemm` crate, fused clusters to a vector machine over tiles, both as tasks of our own
 //! pool. Results have the same bits for any number of threads and any instruction set of the tile machine.
 
+mod abreast;
 mod attention;
 mod device;
 mod gemm;

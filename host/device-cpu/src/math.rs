@@ -2,8 +2,10 @@
 //!
 //! A system library differs between machines and does not vectorise. These are branch-free (both sides are
 //! computed and one is selected), use no fused multiply-add and nothing that rounds differently between instruction
-//! sets, so the portable, AVX2 and AVX-512 builds of a loop over them give the same bits. Errors are stated per
-//! function, in units in the last place (ulp), and tested against f64 below.
+//! sets, so the portable, AVX2 and AVX-512 builds of a loop over them give the same bits. The long ones take several
+//! numbers abreast. Errors are stated per function, in units in the last place (ulp), and tested against f64 below.
+
+use crate::abreast::Abreast;
 
 /// `x + ROUND - ROUND` is x rounded to an integer for |x| < 2^22, and the low bits of `x + ROUND` hold it.
 const ROUND: f32 = 12_582_912.0;
@@ -21,42 +23,82 @@ fn with_sign(magnitude: f32, sign: f32) -> f32 {
 
 /// e^x within 1 ulp. 0 below -87.33654 (where the result would be subnormal), inf from 88.72284 on.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub fn exp<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+    // At the bound itself the exponent is that of infinity, and what is left of p would make it a NaN.
+    x.with(exp_within(x.map(clamp_exponent)), bound_exponential)
+}
+
+/// e^x where neither it nor x leaves what a normal number can be; else anything.
+#[inline(always)]
+fn exp_within<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     // e^x = 2^n e^r with |r| <= ln(2) / 2. ln(2) is cut in two so that n times the first part is exact (Cephes expf).
-    let clamped = select(x < -87.33654, -87.33654, select(x > 88.722_84, 88.722_84, x));
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
-    let r = clamped - n * 0.693_359_4;
+    let r = x - n * 0.693_359_4;
     let r = r - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4;
-    let p = p * r + 1.398_199_9e-3;
+    let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
     let p = p * r + 8.333_452e-3;
     let p = p * r + 4.166_579_6e-2;
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 5e-1;
     let p = p * (r * r) + r + 1.0;
-    let scaled = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
-    // At the bound itself the exponent is that of infinity, and what is left of p would make it a NaN.
+    p.with(shifted, scale)
+}
+
+#[inline(always)]
+fn clamp_exponent(x: f32) -> f32 {
+    select(x < -87.33654, -87.33654, select(x > 88.722_84, 88.722_84, x))
+}
+
+/// p 2^n, where `shifted` is n + [`ROUND`].
+#[inline(always)]
+fn scale(p: f32, shifted: f32) -> f32 {
+    f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+#[inline(always)]
+fn bound_exponential(x: f32, scaled: f32) -> f32 {
     let bounded = select(x < -87.33654, 0.0, select(x >= 88.722_84, f32::INFINITY, scaled));
     select(x.is_nan(), x, bounded)
 }
 
 /// Natural logarithm within 1 ulp, subnormals included. -inf at 0, NaN below.
 #[inline(always)]
-pub fn log(x: f32) -> f32 {
+pub fn log<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     // x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) by the series in s = f / (2 + f) (FreeBSD logf).
-    let is_subnormal = x < f32::MIN_POSITIVE;
-    let bits = select(is_subnormal, x * 33_554_432.0, x).to_bits();
-    let bias = if is_subnormal { 127 + 25 } else { 127 };
-    let bits = bits.wrapping_add(0x3f80_0000 - 0x3f35_04f3);
-    let k = ((bits >> 23) as i32).wrapping_sub(bias) as f32;
-    let f = f32::from_bits((bits & 0x007f_ffff) + 0x3f35_04f3) - 1.0;
+    let k = x.map(binary_exponent);
+    let f = x.map(binary_fraction);
     let s = f / (2.0 + f);
     let z = s * s;
     let w = z * z;
     let series = z * (0.666_666_6 + w * 0.284_987_87) + w * (0.400_009_72 + w * 0.242_790_79);
     let half_square = 0.5 * f * f;
     let finite = s * (half_square + series) + k * 9.058_001e-6 - half_square + f + k * 0.693_138_1;
+    x.with(finite, bound_logarithm)
+}
+
+/// The bits of x, of subnormals times 2^25, moved so that the exponent changes at sqrt(1/2); and the exponent of 1.
+#[inline(always)]
+fn moved_bits(x: f32) -> (u32, i32) {
+    let is_subnormal = x < f32::MIN_POSITIVE;
+    let bits = select(is_subnormal, x * 33_554_432.0, x).to_bits();
+    (bits.wrapping_add(0x3f80_0000 - 0x3f35_04f3), if is_subnormal { 127 + 25 } else { 127 })
+}
+
+#[inline(always)]
+fn binary_exponent(x: f32) -> f32 {
+    let (bits, bias) = moved_bits(x);
+    ((bits >> 23) as i32).wrapping_sub(bias) as f32
+}
+
+#[inline(always)]
+fn binary_fraction(x: f32) -> f32 {
+    let (bits, _) = moved_bits(x);
+    f32::from_bits((bits & 0x007f_ffff) + 0x3f35_04f3) - 1.0
+}
+
+#[inline(always)]
+fn bound_logarithm(x: f32, finite: f32) -> f32 {
     let at_edges = select(x == 0.0, f32::NEG_INFINITY, select(x == f32::INFINITY, x, finite));
     select(x < 0.0 || x.is_nan(), f32::NAN, at_edges)
 }
@@ -97,28 +139,26 @@ pub fn cos(x: f32) -> f32 {
 
 /// Hyperbolic tangent within 2 ulp.
 #[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    let t = x.abs();
+pub fn tanh<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+    let t = x.map(f32::abs);
     let z = x * x;
     // Cephes tanhf below 0.625, where 1 - 2 / (e^2x + 1) would cancel.
-    let p = -5.704_988_7e-3;
-    let p = p * z + 2.063_909e-2;
+    let p = -5.704_988_7e-3 * z + 2.063_909e-2;
     let p = p * z - 5.373_971_6e-2;
     let p = p * z + 1.333_144_2e-1;
     let p = p * z - 3.333_328e-1;
     let near = p * z * x + x;
     let far = 1.0 - 2.0 / (exp(t + t) + 1.0);
-    with_sign(select(t < 0.625, near, far), x)
+    x.choose(|x| x.abs() < 0.625, near, far).with(x, with_sign)
 }
 
 /// Error function within 2 ulp.
 #[inline(always)]
-pub fn erf(x: f32) -> f32 {
+pub fn erf<const N: usize>(x: Abreast<N>) -> Abreast<N> {
     // Two minimax polynomials by N. Juffa: x (1 + p(x^2)) near 0, and 1 - e^(p(|x|)) beyond 475/512.
-    let t = x.abs();
+    let t = x.map(f32::abs);
     let s = x * x;
-    let p = -5.967_617e-4;
-    let p = p * s + 4.991_194_2e-3;
+    let p = -5.967_617e-4 * s + 4.991_194_2e-3;
     let p = p * s - 2.676_813_5e-2;
     let p = p * s + 1.128_199_3e-1;
     let p = p * s - 3.761_253_4e-1;
@@ -131,9 +171,9 @@ pub fn erf(x: f32) -> f32 {
     let r = r * t - 6.348_467e-1;
     let r = r * t - 1.287_175_1e-1;
     let r = r * t - t;
-    // From 4 on the result is 1, and the polynomial must not be asked where it turns.
-    let far = with_sign(select(t > 4.0, 1.0, 1.0 - exp(r)), x);
-    select(t > 0.927_734_4, far, near)
+    // Beyond 4 the result is 1: the polynomial must not be asked where it turns. Up to there r is above -17.
+    let far = (1.0 - exp_within(r)).with(x, |far, x| with_sign(select(x.abs() > 4.0, 1.0, far), x));
+    x.choose(|x| x.abs() > 0.927_734_4, far, near)
 }
 
 /// Largest integer not above x, exact.
@@ -151,6 +191,27 @@ mod tests {
 
     use super::*;
 
+    /// One number through a formula.
+    fn one(formula: fn(Abreast<1>) -> Abreast<1>, x: f32) -> f32 {
+        formula(Abreast([x])).0[0]
+    }
+
+    fn exp(x: f32) -> f32 {
+        one(super::exp, x)
+    }
+
+    fn log(x: f32) -> f32 {
+        one(super::log, x)
+    }
+
+    fn tanh(x: f32) -> f32 {
+        one(super::tanh, x)
+    }
+
+    fn our_erf(x: f32) -> f32 {
+        one(super::erf, x)
+    }
+
     unsafe extern "C" {
         safe fn erf(x: f64) -> f64;
     }
@@ -159,12 +220,12 @@ mod tests {
     type Case = (&'static str, fn(f32) -> f32, fn(f64) -> f64, f32, f64);
 
     const CASES: [Case; 6] = [
-        ("exp", super::exp, f64::exp, f32::MAX, 1.0),
-        ("log", super::log, f64::ln, f32::MAX, 1.0),
+        ("exp", exp, f64::exp, f32::MAX, 1.0),
+        ("log", log, f64::ln, f32::MAX, 1.0),
         ("sin", super::sin, f64::sin, 4e8, 0.51),
         ("cos", super::cos, f64::cos, 4e8, 0.51),
-        ("tanh", super::tanh, f64::tanh, f32::MAX, 2.0),
-        ("erf", super::erf, |x| erf(x), f32::MAX, 2.0),
+        ("tanh", tanh, f64::tanh, f32::MAX, 2.0),
+        ("erf", our_erf, |x| erf(x), f32::MAX, 2.0),
     ];
 
     /// Error in units in the last place of the f32 nearest to the truth; infinite where only one of them is a number.
@@ -249,13 +310,13 @@ mod tests {
         );
         assert_eq!([log(1.0), log(0.0), log(-0.0), log(inf)], [0.0, -inf, -inf, inf]);
         assert_eq!([log(1e-45), log(f32::MIN_POSITIVE)], [-103.278_93, -87.336_55]);
-        assert_eq!([tanh(inf), tanh(-inf), super::erf(inf), super::erf(-inf)], [1.0, -1.0, 1.0, -1.0]);
-        assert_eq!([sin(0.0), cos(0.0), tanh(0.0), super::erf(0.0)], [0.0, 1.0, 0.0, 0.0]);
-        for function in [exp, log, sin, cos, tanh, super::erf, floor] {
+        assert_eq!([tanh(inf), tanh(-inf), our_erf(inf), our_erf(-inf)], [1.0, -1.0, 1.0, -1.0]);
+        assert_eq!([sin(0.0), cos(0.0), tanh(0.0), our_erf(0.0)], [0.0, 1.0, 0.0, 0.0]);
+        for function in [exp, log, sin, cos, tanh, our_erf, floor] {
             assert!(function(nan).is_nan());
         }
         assert!(sin(inf).is_nan() && cos(-inf).is_nan() && log(-1.0).is_nan() && log(-inf).is_nan());
-        let odd = [sin, tanh, super::erf, floor];
+        let odd = [sin, tanh, our_erf, floor];
         assert!(odd.iter().all(|function| function(-0.0).to_bits() == 0x8000_0000));
     }
 

@@ -14,7 +14,7 @@ mod threefry;
 
 pub use dtype::DType;
 pub use table::{Class, Op, Row};
-pub use threefry::{random_word, threefry};
+pub use threefry::{random_word, threefry, threefry_abreast};
 
 /// Version of the op set. A plugin states the one it was built with; it grows with every appended row.
 pub const OP_SET_VERSION: u32 = 2;

@@ -14,9 +14,17 @@ const ROTATIONS: [[u32; 4]; 2] = [[13, 15, 26, 6], [17, 29, 16, 24]];
 /// Threefry-2x32 with 20 rounds: a keyed bijection of two 32-bit words.
 #[inline(always)]
 pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
+    let [first, second] = threefry_abreast(key, counter.map(|word| [word]));
+    [first[0], second[0]]
+}
+
+/// The blocks of `N` counters under one key: first words of all counters, then second words, and so the result. A
+/// block is one chain of 60 operations; several side by side fill each other's waiting.
+#[inline(always)]
+pub fn threefry_abreast<const N: usize>(key: [u32; 2], counters: [[u32; N]; 2]) -> [[u32; N]; 2] {
     let [k0, k1] = key;
     let k2 = PARITY ^ k0 ^ k1;
-    let x = [counter[0].wrapping_add(k0), counter[1].wrapping_add(k1)];
+    let x = add(counters, k0, k1);
     let x = four_rounds(x, ROTATIONS[0], k1, k2.wrapping_add(1));
     let x = four_rounds(x, ROTATIONS[1], k2, k0.wrapping_add(2));
     let x = four_rounds(x, ROTATIONS[0], k0, k1.wrapping_add(3));
@@ -26,15 +34,32 @@ pub fn threefry(key: [u32; 2], counter: [u32; 2]) -> [u32; 2] {
 
 /// Four rounds, then two words of the key schedule added.
 #[inline(always)]
-fn four_rounds(mut x: [u32; 2], [a, b, c, d]: [u32; 4], add0: u32, add1: u32) -> [u32; 2] {
+fn four_rounds<const N: usize>(
+    mut x: [[u32; N]; 2],
+    [a, b, c, d]: [u32; 4],
+    add0: u32,
+    add1: u32,
+) -> [[u32; N]; 2] {
     x = round(round(round(round(x, a), b), c), d);
-    [x[0].wrapping_add(add0), x[1].wrapping_add(add1)]
+    add(x, add0, add1)
 }
 
 #[inline(always)]
-fn round([x0, x1]: [u32; 2], rotation: u32) -> [u32; 2] {
-    let sum = x0.wrapping_add(x1);
-    [sum, x1.rotate_left(rotation) ^ sum]
+fn add<const N: usize>([mut x0, mut x1]: [[u32; N]; 2], add0: u32, add1: u32) -> [[u32; N]; 2] {
+    for chain in 0..N {
+        x0[chain] = x0[chain].wrapping_add(add0);
+        x1[chain] = x1[chain].wrapping_add(add1);
+    }
+    [x0, x1]
+}
+
+#[inline(always)]
+fn round<const N: usize>([mut x0, mut x1]: [[u32; N]; 2], rotation: u32) -> [[u32; N]; 2] {
+    for chain in 0..N {
+        x0[chain] = x0[chain].wrapping_add(x1[chain]);
+        x1[chain] = x1[chain].rotate_left(rotation) ^ x0[chain];
+    }
+    [x0, x1]
 }
 
 /// `Rand` of one element: word `index mod 2` of the block with key (k0, k1) and counter (index div 2, c1).

@@ -13,6 +13,7 @@ use super::product::{Left, Out, Right, pack};
 use super::rows::Rows;
 use super::sight::Strip;
 use super::{GROUPS, KEYS, MASKED, Memory, NO_STRIPS, ROWS};
+use crate::abreast::Abreast;
 use crate::math;
 
 /// Floats that [`block`] needs.
@@ -146,7 +147,7 @@ unsafe fn finish<L: Lanes>(
         if let Some(lse) = launch.lse {
             let mut values = [0.0f32; ROWS];
             for lane in 0..ROWS {
-                let value = largest[lane] * LN_2 + math::log(sums[lane]);
+                let value = largest[lane] * LN_2 + math::log(Abreast([sums[lane]])).0[0];
                 values[lane] = if sums[lane] == 0.0 { 0.0 } else { value };
             }
             let to = memory.at(&lse).add(rows.first_of_all(&launch.shape));

@@ -165,3 +165,43 @@ fn updates_in_place_read_before_they_write() {
     };
     check(&case, &[1, 2, 3], "update in place");
 }
+
+/// Words of elements that follow each other from even and odd starts on, at widths that blocks and groups divide or not,
+/// and of elements in other orders; the last index wraps.
+#[test]
+fn words_are_those_of_their_elements() {
+    for (rows, columns, stride, offset) in [
+        (1, 4000, 1, 0),
+        (5, 300, 1, 6),
+        (7, 128, 1, 1),
+        (9, 31, 1, 0),
+        (3, 65, 2, 0),
+        (2, 200, 1, 0xffff_ff80),
+    ] {
+        let word = |expr| Value { dtype: DType::U32, ..value(expr) };
+        let key = |binding| word(Expr::Load { binding, at: Affine::new(0, vec![1, 0]), gather: None });
+        let at = Affine::new(offset, vec![columns as i64 * stride, stride]);
+        let binding = |written| Binding { dtype: DType::U32, written };
+        let case = Case {
+            kernel: TileKernel {
+                dims: vec![rows, columns],
+                template: Template::Map,
+                bindings: vec![binding(false), binding(false), binding(true)],
+                values: vec![
+                    word(Expr::Iota(at)),
+                    key(0),
+                    key(1),
+                    word(Expr::Const(3)),
+                    word(Expr::Apply { op: Op::Rand, args: vec![0, 1, 2, 3] }),
+                ],
+                stores: vec![Store { binding: 2, at: Affine::new(0, vec![columns as i64, 1]), value: 4 }],
+            },
+            bindings: vec![
+                (1..=rows as u32).collect(),
+                (7..7 + rows as u32).collect(),
+                vec![0; rows * columns],
+            ],
+        };
+        check(&case, &[1, 2], &format!("{rows} x {columns} words from {offset} on"));
+    }
+}

@@ -6,7 +6,7 @@
 
 use ops::{DType, Op};
 
-use super::lanes::{binary, quaternary, select, unary};
+use super::lanes::{binary, formula, quaternary, select, unary};
 use super::program::View;
 use crate::math;
 
@@ -35,10 +35,12 @@ pub struct Operands {
     pub extent: (usize, usize),
 }
 
+/// `N` groups pass through a long formula abreast.
+///
 /// # Safety
 /// The views hold `extent` groups each; `out` equals an argument's memory or is apart from it.
 #[inline(always)]
-pub unsafe fn apply(op: Op, operands: &Operands) {
+pub unsafe fn apply<const N: usize>(op: Op, operands: &Operands) {
     let Operands { out, args, dtype, to, extent } = *operands;
     let [a, b, c, _] = args;
     let pair = [a, b];
@@ -52,6 +54,22 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
                     extent,
                     #[inline(always)]
                     |x: $from| $f(x),
+                )
+            }
+        };
+    }
+    macro_rules! formula {
+        ($f:path) => {
+            // SAFETY: the caller's.
+            unsafe {
+                formula::<N>(
+                    out,
+                    a,
+                    extent,
+                    #[inline(always)]
+                    |x| $f(x),
+                    #[inline(always)]
+                    |x| $f(x),
                 )
             }
         };
@@ -85,12 +103,12 @@ pub unsafe fn apply(op: Op, operands: &Operands) {
         Op::Neg => unary!(i32, i32::wrapping_neg),
         Op::Recip => unary!(f32, |x: f32| 1.0 / x),
         Op::Sqrt => unary!(f32, f32::sqrt),
-        Op::Exp => unary!(f32, math::exp),
-        Op::Log => unary!(f32, math::log),
+        Op::Exp => formula!(math::exp),
+        Op::Log => formula!(math::log),
         Op::Sin => unary!(f32, math::sin),
         Op::Cos => unary!(f32, math::cos),
-        Op::Tanh => unary!(f32, math::tanh),
-        Op::Erf => unary!(f32, math::erf),
+        Op::Tanh => formula!(math::tanh),
+        Op::Erf => formula!(math::erf),
         Op::Floor => unary!(f32, math::floor),
         Op::Cast => match (dtype, to) {
             (DType::F32, DType::I32) => unary!(f32, |x: f32| x as i32),

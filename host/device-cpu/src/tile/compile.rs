@@ -15,7 +15,7 @@ const SMALL_TILE: usize = 512;
 const LARGE_TILE: usize = 1024;
 /// Elements of all registers of a tile together.
 const TILE_BUDGET: usize = 8192;
-/// Operands read in place from which on they are prefetched.
+/// Operands read and written in place from which on they are prefetched.
 const MANY_OPERANDS: usize = 3;
 /// Columns of a tile of which some operand is read or written across its rows.
 const TRANSPOSED_COLUMNS: usize = 64;
@@ -47,7 +47,10 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
 
     let mut program =
         Program { walk, places: vec![Place::Unused; kernel.values.len()], ..empty(shape, addresses) };
-    let live = live_values(kernel, &roots);
+    let follows: Vec<bool> = (0..kernel.values.len())
+        .map(|id| draws_in_order(kernel, id, &roots, class_of, &program, &address_of))
+        .collect();
+    let live = live_values(kernel, &roots, &follows);
     for (id, value) in kernel.values.iter().enumerate().filter(|(id, _)| live[*id]) {
         let class = class_of(id);
         let address = address_of[id];
@@ -73,6 +76,10 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
                 limit: gather.limit,
             },
             Expr::Iota(_) => Step::Iota { out: id, address, class, dtype: value.dtype },
+            Expr::Apply { op: Op::Rand, args } if follows[id] => {
+                let [k0, k1, c1] = [args[1], args[2], args[3]].map(|arg| roots[arg]);
+                Step::RandomWords { out: id, address: address_of[roots[args[0]]], args: [k0, k1, c1], class }
+            }
             Expr::Apply { op, args } => apply_step(kernel, &roots, id, *op, args, class)?,
             Expr::Reduce { op, arg } => {
                 let fold = match op {
@@ -112,27 +119,51 @@ pub fn compile(kernel: &TileKernel) -> Result<Program, String> {
             false => program.body.push(step),
         }
     }
+    if program.walk == Walk::Tiles {
+        // Operands first: what follows the last of them has all views, and so can ask for their next tiles.
+        program.body.sort_by_key(|step| !matches!(step, Step::Load { .. }));
+    }
     lay_out(&mut program, class_of);
     if program.walk == Walk::Tiles {
-        spread_prefetches(&mut program.body);
+        let Program { body, addresses, shape, .. } = &mut program;
+        spread_prefetches(body, |address| {
+            addresses[address].column == 1 && addresses[address].is_linear && shape.runs.is_empty()
+        });
     }
     Ok(program)
 }
 
 /// Tiles meet memory in bursts, one operand after another, which the machine's own prefetcher does not follow beyond
-/// two or three operands: their next tiles are asked for bit by bit between the steps of this one.
-fn spread_prefetches(body: &mut Vec<Step>) {
-    let in_place = body.iter().filter_map(|step| match step {
-        Step::Load { out, class: Class::Element, in_place: true, .. } => Some(*out),
-        _ => None,
-    });
-    let operands: Vec<ValueId> = in_place.collect();
-    if operands.len() < MANY_OPERANDS {
+/// two or three operands: the next tiles of what is read, and this tile of what is written, are asked for bit by bit
+/// between the steps.
+fn spread_prefetches(body: &mut Vec<Step>, is_dense: impl Fn(usize) -> bool) {
+    let mut operands = Vec::new();
+    let mut read = Vec::new();
+    for step in body.iter() {
+        if let Step::Load { out, class: Class::Element, in_place: true, binding, .. } = *step {
+            operands.push(out);
+            read.push(binding);
+        }
+    }
+    let mut results = Vec::new();
+    for step in body.iter() {
+        match *step {
+            // What is updated in place is there already.
+            Step::Store { binding, address, .. } if is_dense(address) && !read.contains(&binding) => {
+                results.push((binding, address));
+            }
+            _ => {}
+        }
+    }
+    if operands.len() + results.len() < MANY_OPERANDS {
         return;
     }
-    let mut pending: Vec<Step> = (0..PREFETCH_PARTS)
-        .flat_map(|part| operands.iter().map(move |value| Step::Prefetch { value: *value, part }))
-        .collect();
+    let mut pending = Vec::new();
+    for part in 0..PREFETCH_PARTS {
+        let stores = results.iter().map(|(binding, address)| (*binding, *address));
+        pending.extend(stores.map(|(binding, address)| Step::PrefetchStore { binding, address, part }));
+        pending.extend(operands.iter().map(|value| Step::Prefetch { value: *value, part }));
+    }
     let works = |step: &Step| matches!(step, Step::Apply { .. } | Step::Accumulate { .. });
     let last_load = body.iter().rposition(|step| matches!(step, Step::Load { .. })).unwrap_or(0);
     let mut left = body[last_load..].iter().filter(|step| works(step)).count();
@@ -292,7 +323,28 @@ fn choose_walk(
     }
 }
 
-fn live_values(kernel: &TileKernel, roots: &[ValueId]) -> Vec<bool> {
+/// Whether a value is the random words of elements that follow each other along the columns, under one key per row.
+fn draws_in_order(
+    kernel: &TileKernel,
+    id: ValueId,
+    roots: &[ValueId],
+    class_of: impl Fn(ValueId) -> Class,
+    program: &Program,
+    address_of: &[usize],
+) -> bool {
+    let Expr::Apply { op: Op::Rand, args } = &kernel.values[id].expr else { return false };
+    let [index, k0, k1, c1] = args[..] else { return false };
+    let index = roots[index];
+    let at = &program.addresses[address_of[index]];
+    let is_iota =
+        matches!(kernel.values[index].expr, Expr::Iota(_)) && kernel.values[index].dtype != DType::F32;
+    let is_word = kernel.values[id].dtype == DType::U32 && kernel.values[args[0]].dtype == DType::U32;
+    let has_key = [k0, k1, c1].iter().all(|arg| !class_of(*arg).by_column());
+    is_iota && is_word && has_key && at.column == 1 && program.shape.runs.is_empty()
+}
+
+/// Which values some store needs. The indices of words that are drawn in order are not computed for these.
+fn live_values(kernel: &TileKernel, roots: &[ValueId], follows: &[bool]) -> Vec<bool> {
     let mut live = vec![false; kernel.values.len()];
     kernel.stores.iter().for_each(|store| live[roots[store.value]] = true);
     for (id, value) in kernel.values.iter().enumerate().rev().filter(|(id, _)| roots[*id] == *id) {
@@ -300,7 +352,9 @@ fn live_values(kernel: &TileKernel, roots: &[ValueId]) -> Vec<bool> {
             continue;
         }
         match &value.expr {
-            Expr::Apply { args, .. } => args.iter().for_each(|arg| live[roots[*arg]] = true),
+            Expr::Apply { args, .. } => {
+                args.iter().skip(usize::from(follows[id])).for_each(|arg| live[roots[*arg]] = true);
+            }
             Expr::Reduce { arg, .. } => live[roots[*arg]] = true,
             Expr::Load { gather: Some(gather), .. } => live[roots[gather.index]] = true,
             Expr::Load { .. } | Expr::Const(_) | Expr::Iota(_) => {}

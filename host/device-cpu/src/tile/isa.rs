@@ -2,7 +2,7 @@
 
 use super::apply::{Operands, apply};
 use super::program::{Step, Tile};
-use super::{reduce, transfer};
+use super::{random, reduce, transfer};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -52,7 +52,7 @@ impl Isa {
                 Isa::Avx512 => run_avx512(steps, tile),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => run_avx2(steps, tile),
-                _ => run_steps(steps, tile),
+                _ => run_steps::<1>(steps, tile),
             }
         }
     }
@@ -62,18 +62,20 @@ impl Isa {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn run_avx512(steps: &[Step], tile: &mut Tile) {
     // SAFETY: the caller's.
-    unsafe { run_steps(steps, tile) }
+    unsafe { run_steps::<4>(steps, tile) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn run_avx2(steps: &[Step], tile: &mut Tile) {
     // SAFETY: the caller's.
-    unsafe { run_steps(steps, tile) }
+    unsafe { run_steps::<1>(steps, tile) }
 }
 
+/// `N` is how many groups of 16 lanes pass through a long formula abreast: as many chains as the registers hold. With
+/// vectors of 8 or 4 lanes one group is two or four chains already.
 #[inline(always)]
-unsafe fn run_steps(steps: &[Step], tile: &mut Tile) {
+unsafe fn run_steps<const N: usize>(steps: &[Step], tile: &mut Tile) {
     let program = tile.program;
     for step in steps {
         // SAFETY: the caller's; `compile` placed every value a step names and gave each address its binding.
@@ -97,9 +99,17 @@ unsafe fn run_steps(steps: &[Step], tile: &mut Tile) {
                 Step::Apply { out, op, args, dtype, to, class } => {
                     let args = args.map(|arg| tile.views[arg]);
                     let extent = tile.extent(class);
-                    apply(op, &Operands { out: tile.views[out], args, dtype, to, extent });
+                    apply::<N>(op, &Operands { out: tile.views[out], args, dtype, to, extent });
+                }
+                Step::RandomWords { out, address, args, class } => {
+                    let extent = tile.extent(class);
+                    random::random_words::<N>(tile, out, &program.addresses[address], args, extent);
                 }
                 Step::Prefetch { value, part } => transfer::prefetch_next(tile, value, part),
+                Step::PrefetchStore { binding, address, part } => {
+                    let at = &program.addresses[address];
+                    transfer::prefetch_store(tile, at, tile.bindings[binding], part);
+                }
                 Step::Accumulate { out, arg, fold } => reduce::accumulate(tile, out, arg, fold),
                 Step::FoldLanes { out, fold } => reduce::fold_lanes(tile, out, fold),
                 Step::AccumulateRows { out, arg, fold } => reduce::accumulate_rows(tile, out, arg, fold),

@@ -5,6 +5,7 @@
 //! from vectorising across groups, which would break updates in place and gain nothing.
 
 use super::program::{LANES, View};
+use crate::abreast::Abreast;
 
 pub type Group<T> = [T; LANES];
 
@@ -35,10 +36,32 @@ pub fn map2<T: Copy>(a: Group<T>, b: Group<T>, f: impl Fn(T, T) -> T) -> Group<T
 
 /// One row of groups where no operand needs more than one row step.
 #[inline(always)]
-fn flatten(views: &[View], (rows, groups): (usize, usize)) -> (usize, usize) {
+fn flatten<const COUNT: usize>(
+    views: [View; COUNT],
+    (rows, groups): (usize, usize),
+) -> ([View; COUNT], usize, usize) {
     let width = (groups * LANES) as isize;
-    let is_flat = |view: &View| view.row_step == if view.mask == 0 { 0 } else { width };
-    if rows == 1 || views.iter().all(is_flat) { (1, rows * groups) } else { (rows, groups) }
+    // A lone group is read alike with and without a mask, so that its rows may follow each other as groups.
+    let is_flat = |view: &View| {
+        if groups == 1 {
+            view.row_step == width || view.row_step == 0
+        } else {
+            view.row_step == if view.mask == 0 { 0 } else { width }
+        }
+    };
+    if rows == 1 {
+        return (views, rows, groups);
+    }
+    // By `Iterator::all` this is a call.
+    let mut are_flat = true;
+    for view in &views {
+        are_flat &= is_flat(view);
+    }
+    if !are_flat {
+        return (views, rows, groups);
+    }
+    let as_groups = |view: View| View { mask: if view.row_step == 0 { 0 } else { usize::MAX }, ..view };
+    (if groups == 1 { views.map(as_groups) } else { views }, 1, rows * groups)
 }
 
 /// # Safety
@@ -50,7 +73,7 @@ pub unsafe fn unary<A: Copy, R: Copy + Default>(
     extent: (usize, usize),
     f: impl Fn(A) -> R,
 ) {
-    let (rows, groups) = flatten(&[out, a], extent);
+    let ([out, a], rows, groups) = flatten([out, a], extent);
     for row in 0..rows as isize {
         // SAFETY: the caller's; row and group are within the extent.
         unsafe {
@@ -77,7 +100,7 @@ pub unsafe fn binary<A: Copy, R: Copy + Default>(
     extent: (usize, usize),
     f: impl Fn(A, A) -> R,
 ) {
-    let (rows, groups) = flatten(&[out, a, b], extent);
+    let ([out, a, b], rows, groups) = flatten([out, a, b], extent);
     for row in 0..rows as isize {
         // SAFETY: the caller's; row and group are within the extent.
         unsafe {
@@ -103,7 +126,7 @@ pub unsafe fn binary<A: Copy, R: Copy + Default>(
 /// As for [`unary`].
 #[inline(always)]
 pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize, usize)) {
-    let (rows, groups) = flatten(&[out, condition, yes, no], extent);
+    let ([out, condition, yes, no], rows, groups) = flatten([out, condition, yes, no], extent);
     for row in 0..rows as isize {
         // SAFETY: the caller's; row and group are within the extent.
         unsafe {
@@ -125,6 +148,61 @@ pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize,
     }
 }
 
+/// A formula of one number with `N` groups abreast; `rest` is the same formula for the groups that are left over.
+///
+/// # Safety
+/// As for [`unary`].
+#[expect(
+    clippy::needless_range_loop,
+    reason = "by iterators the lanes of arrays of arrays are not vectorised"
+)]
+#[inline(always)]
+pub unsafe fn formula<const N: usize>(
+    out: View,
+    a: View,
+    extent: (usize, usize),
+    f: impl Fn(Abreast<N>) -> Abreast<N>,
+    rest: impl Fn(Abreast<1>) -> Abreast<1>,
+) {
+    let ([out, a], rows, groups) = flatten([out, a], extent);
+    let whole = if N == 1 { 0 } else { groups / N * N };
+    for row in 0..rows as isize {
+        // SAFETY: the caller's; row and group are within the extent.
+        unsafe {
+            let out = out.ptr.cast::<f32>().offset(row * out.row_step);
+            let a_row = a.ptr.cast::<f32>().offset(row * a.row_step);
+            for first in (0..whole).step_by(N) {
+                let mut x = [[0.0; LANES]; N];
+                for chain in 0..N {
+                    x[chain] = load(a_row.add(((first + chain) * LANES) & a.mask));
+                }
+                let mut results = x;
+                for lane in 0..LANES {
+                    let mut numbers = Abreast([0.0; N]);
+                    for chain in 0..N {
+                        numbers.0[chain] = x[chain][lane];
+                    }
+                    let numbers = f(numbers);
+                    for chain in 0..N {
+                        results[chain][lane] = numbers.0[chain];
+                    }
+                }
+                for chain in 0..N {
+                    store(out.add((first + chain) * LANES), results[chain]);
+                }
+            }
+            for group in whole..groups {
+                let x = load(a_row.add((group * LANES) & a.mask));
+                let mut result = [0.0; LANES];
+                for lane in 0..LANES {
+                    result[lane] = rest(Abreast([x[lane]])).0[0];
+                }
+                store(out.add(group * LANES), result);
+            }
+        }
+    }
+}
+
 /// Words from four words.
 ///
 /// # Safety
@@ -137,7 +215,7 @@ pub unsafe fn quaternary(
     f: impl Fn(u32, u32, u32, u32) -> u32,
 ) {
     let [a, b, c, d] = args;
-    let (rows, groups) = flatten(&[out, a, b, c, d], extent);
+    let ([out, a, b, c, d], rows, groups) = flatten([out, a, b, c, d], extent);
     for row in 0..rows as isize {
         // SAFETY: the caller's; row and group are within the extent.
         unsafe {

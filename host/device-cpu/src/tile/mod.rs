@@ -10,6 +10,7 @@ mod compile;
 mod isa;
 mod lanes;
 mod program;
+mod random;
 mod reduce;
 mod registers;
 mod run;

@@ -10,8 +10,8 @@ use super::shape::{Address, Shape};
 
 /// Logical lanes of a reduction and of every inner loop.
 pub const LANES: usize = 16;
-/// Parts in which a tile's operand is prefetched.
-pub const PREFETCH_PARTS: usize = 4;
+/// Parts in which what a tile reads and writes is prefetched: more at once than some tens of lines would block the machine.
+pub const PREFETCH_PARTS: usize = 8;
 /// Rows of a block of a column reduction; part of the plan's contract.
 pub const BLOCK_ROWS: usize = 256;
 /// Rows longer than this are reduced block by block; part of the plan's contract.
@@ -87,6 +87,14 @@ pub enum Step {
         to: DType,
         class: Class,
     },
+    /// Random words of the elements at an address along which columns follow each other; `args` are the key and the
+    /// second counter word.
+    RandomWords {
+        out: usize,
+        address: usize,
+        args: [usize; 3],
+        class: Class,
+    },
     /// Folds the tile's columns into 16 lanes per row.
     Accumulate {
         out: usize,
@@ -112,6 +120,12 @@ pub enum Step {
     /// Asks for a part of what a load will find in place in the next tile.
     Prefetch {
         value: usize,
+        part: usize,
+    },
+    /// Asks for a part of what this tile will store.
+    PrefetchStore {
+        binding: usize,
+        address: usize,
         part: usize,
     },
 }

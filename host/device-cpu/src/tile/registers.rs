@@ -38,18 +38,22 @@ fn output(step: &Step) -> Option<ValueId> {
         | Step::Gather { out, .. }
         | Step::Iota { out, .. }
         | Step::Apply { out, .. }
+        | Step::RandomWords { out, .. }
         | Step::Accumulate { out, .. }
         | Step::FoldLanes { out, .. }
         | Step::AccumulateRows { out, .. } => Some(*out),
-        Step::Store { .. } | Step::Prefetch { .. } => None,
+        Step::Store { .. } | Step::Prefetch { .. } | Step::PrefetchStore { .. } => None,
     }
 }
 
 fn arguments(step: &Step) -> [Option<ValueId>; 4] {
     match step {
-        Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } => [None; 4],
+        Step::Load { .. } | Step::Iota { .. } | Step::Prefetch { .. } | Step::PrefetchStore { .. } => {
+            [None; 4]
+        }
         Step::Gather { index, .. } => [Some(*index), None, None, None],
         Step::Apply { args, .. } => args.map(Some),
+        Step::RandomWords { args: [k0, k1, c1], .. } => [Some(*k0), Some(*k1), Some(*c1), None],
         Step::Accumulate { arg, .. } | Step::AccumulateRows { arg, .. } => [Some(*arg), None, None, None],
         Step::FoldLanes { out, .. } => [Some(*out), None, None, None],
         Step::Store { value, .. } => [Some(*value), None, None, None],

@@ -126,24 +126,43 @@ pub fn prefetch_next(tile: &Tile, value: usize, part: usize) {
     if view.ptr == tile.home(value).ptr {
         return;
     }
+    let (rows, _) = tile.extent(Class::Element);
+    let has_rows = tile.program.shape.row_count() > 1;
+    let step = if has_rows { rows as isize * view.row_step } else { tile.columns as isize };
+    prefetch(tile, view.ptr.wrapping_offset(step), view.row_step, part);
+}
+
+/// Asks for a part of what this tile will store, so that its stores need not wait one after another.
+#[inline(always)]
+pub fn prefetch_store(tile: &Tile, at: &Address, memory: *mut u32, part: usize) {
+    let start = at.base(&tile.program.shape, tile.plane, tile.row) + tile.column as i64;
+    prefetch(tile, memory.wrapping_offset(start as isize), at.rows[at.rows.len() - 1] as isize, part);
+}
+
+#[inline(always)]
+fn prefetch(tile: &Tile, start: *mut u32, row_step: isize, part: usize) {
     let (rows, groups) = tile.extent(Class::Element);
-    let step = if tile.program.shape.row_count() == 1 {
-        tile.columns as isize
-    } else {
-        rows as isize * view.row_step
+    let is_dense = row_step == (groups * LANES) as isize;
+    let (rows, groups) = if is_dense { (1, rows * groups) } else { (rows, groups) };
+    // A part is some groups of a lone row, or all groups of some rows.
+    let share = |count: usize| {
+        let each = count.div_ceil(PREFETCH_PARTS);
+        part * each..count.min((part + 1) * each)
     };
-    let each = (rows * groups).div_ceil(PREFETCH_PARTS);
-    for index in part * each..(rows * groups).min((part + 1) * each) {
-        let (row, group) = if rows == 1 { (0, index) } else { (index / groups, index % groups) };
-        let next = view.ptr.wrapping_offset(row as isize * view.row_step + step).wrapping_add(group * LANES);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(next.cast());
+    let (rows, groups) = if rows == 1 { (0..1, share(groups)) } else { (share(rows), 0..groups) };
+    for row in rows {
+        let row_start = start.wrapping_offset(row as isize * row_step);
+        for group in groups.clone() {
+            let next = row_start.wrapping_add(group * LANES);
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = next;
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = next;
     }
 }
 
