@@ -20,7 +20,7 @@ impl View {
         View { offset: 0, strides }
     }
 
-    /// How a kernel lays its own result out: row-major, but heads of an attention [B, H, T, D] as [B, T, H, D], so that
+    /// How a kernel lays its own result out: row-major, but heads of an attention `[B, H, T, D]` as `[B, T, H, D]`, so that
     /// merging them copies nothing.
     pub fn of_kernel(node: &Node) -> View {
         let dims = &node.ty.dims;

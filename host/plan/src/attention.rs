@@ -12,13 +12,13 @@ use crate::Slot;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     pub shape: AttentionShape,
-    /// [B, H, Tq, D], [B, G, Tk, D], [B, G, Tk, Dv].
+    /// `[B, H, Tq, D]`, `[B, G, Tk, D]`, `[B, G, Tk, Dv]`.
     pub q: Heads,
     pub k: Heads,
     pub v: Heads,
-    /// [B, H, Tq, Dv].
+    /// `[B, H, Tq, Dv]`.
     pub out: Option<Heads>,
-    /// [B, H, Tq], row-major.
+    /// `[B, H, Tq]`, row-major.
     pub lse: Option<Slot>,
 }
 
@@ -39,7 +39,7 @@ pub struct AttentionGrad {
 }
 
 /// Extents and mask. Every query sees the first `prefix` keys; a later key j has position j - prefix, and query i has
-/// q_offset[b] + i, without that operand Tk - prefix - Tq + i. The key is visible if all of the mask's conditions hold:
+/// `q_offset[b] + i`, without that operand Tk - prefix - Tq + i. The key is visible if all of the mask's conditions hold:
 /// see `Attention` in the op table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionShape {
@@ -56,15 +56,15 @@ pub struct AttentionShape {
     /// 0 for none.
     pub window: usize,
     pub prefix: usize,
-    /// [B].
+    /// `[B]`.
     pub q_offset: Option<Numbers>,
-    /// [B].
+    /// `[B]`.
     pub kv_len: Option<Numbers>,
-    /// [B, Tq] and [B, Tk].
+    /// `[B, Tq]` and `[B, Tk]`.
     pub segments: Option<(Numbers, Numbers)>,
 }
 
-/// A strided tensor [B, heads, tokens, width] of f32. Strides are in elements, and may be 0 where it is read.
+/// A strided tensor `[B, heads, tokens, width]` of f32. Strides are in elements, and may be 0 where it is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
     pub slot: Slot,
@@ -74,7 +74,7 @@ pub struct Heads {
     pub element: usize,
 }
 
-/// A strided tensor [B] or [B, tokens] of i32; `token` is 0 for the former.
+/// A strided tensor `[B]` or `[B, tokens]` of i32; `token` is 0 for the former.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Numbers {
     pub slot: Slot,
