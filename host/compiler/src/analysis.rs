@@ -164,13 +164,15 @@ fn joined(graph: &Graph, kinds: &[Kind]) -> HashMap<NodeId, NodeId> {
     joined
 }
 
-/// Operands of a Concat are computed into its buffer; what `Write` reads is computed into its State.
+/// Operands of a Concat are computed into its buffer, which may lie within another's; what `Write` reads is computed
+/// into its State.
 fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
     let mut placed: HashMap<NodeId, Source> = HashMap::new();
-    for id in graph.ids().filter(|id| graph.node(*id).op == Op::Concat) {
+    for id in graph.ids().rev().filter(|id| graph.node(*id).op == Op::Concat) {
         let node = graph.node(id);
         let axis = node.ints[0] as usize;
-        let whole = View::contiguous(&node.ty.dims);
+        let own = || Source { owner: id, view: View::of_kernel(node) };
+        let Source { owner, view: whole } = placed.get(&id).cloned().unwrap_or_else(own);
         let mut start = 0;
         for part in &node.inputs {
             let mut starts = vec![0; node.ty.rank()];
@@ -182,7 +184,7 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
                 root = graph.node(root).inputs[0];
                 view.strides = View::contiguous(graph.dims(root)).strides;
             }
-            placed.insert(root, Source { owner: id, view });
+            placed.insert(root, Source { owner, view });
         }
     }
     let mut sources: Vec<Option<Source>> = Vec::with_capacity(graph.nodes.len());

@@ -20,9 +20,49 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
         Op::Pad => concat_instead(graph, node, inputs[0]),
         _ => graph.emit(node.op, inputs, &node.ints, &node.floats),
     });
-    let mut layout = Layout { uses: uses(&pads_gone), ..Layout::default() };
-    module.graph = rewrite(&pads_gone, |graph, node, inputs| layout.emit(graph, node, inputs));
+    let mut layout = Layout { uses: uses(&pads_gone), nested: nested(&pads_gone), ..Layout::default() };
+    let live = live(&pads_gone);
+    let mut order = pads_gone.ids().filter(|id| live[id.index()]);
+    module.graph = rewrite(&pads_gone, |graph, node, inputs| {
+        let old = order.next().expect("rewrite visits live nodes in order");
+        let new = layout.emit(graph, old, node, inputs);
+        if let Some(nested) = layout.nested.get(&old) {
+            layout.views.insert(new, nested.view.clone());
+        }
+        new
+    });
     Ok(())
+}
+
+/// A Concat that lies within another.
+struct Nested {
+    outer: NodeId,
+    /// Its view in the buffer of the outermost.
+    view: View,
+}
+
+/// What grows along an axis (keys and values that are kept, the products of a memory's writes) is a Concat of all
+/// before and something new, again and again. Each lies within the next, so nothing is moved when it grows.
+fn nested(graph: &Graph) -> HashMap<NodeId, Nested> {
+    let live = live(graph);
+    let mut nested: HashMap<NodeId, Nested> = HashMap::new();
+    // Who reads a Concat comes after it, so the outermost is met first.
+    for outer in graph.ids().rev().filter(|id| live[id.index()] && graph.node(*id).op == Op::Concat) {
+        let node = graph.node(outer);
+        let whole = nested.get(&outer).map_or_else(|| View::of_kernel(node), |found| found.view.clone());
+        let axis = node.ints[0] as usize;
+        let mut start = 0;
+        for part in &node.inputs {
+            let mut starts = vec![0; node.ty.rank()];
+            starts[axis] = start;
+            start += graph.dims(*part)[axis];
+            let along = graph.node(*part);
+            if along.op == Op::Concat && along.ints[0] == node.ints[0] {
+                nested.entry(*part).or_insert_with(|| Nested { outer, view: whole.slice(&starts) });
+            }
+        }
+    }
+    nested
 }
 
 /// How many live nodes use each node.
@@ -54,6 +94,8 @@ fn concat_instead(graph: &mut Graph, node: &Node, mut x: NodeId) -> NodeId {
 struct Layout {
     /// Uses of each old node.
     uses: Vec<usize>,
+    /// Old nodes that lie within another Concat.
+    nested: HashMap<NodeId, Nested>,
     /// View of each new node in its buffer, as far as it is known to be one.
     views: HashMap<NodeId, View>,
     /// Nodes that are computed into a joint buffer already.
@@ -64,7 +106,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn emit(&mut self, graph: &mut Graph, node: &Node, inputs: &[NodeId]) -> NodeId {
+    fn emit(&mut self, graph: &mut Graph, old: NodeId, node: &Node, inputs: &[NodeId]) -> NodeId {
         let plain =
             |graph: &mut Graph, inputs: &[NodeId]| graph.emit(node.op, inputs, &node.ints, &node.floats);
         match node.op {
@@ -105,7 +147,7 @@ impl Layout {
                 let parts: Vec<NodeId> = inputs
                     .iter()
                     .zip(&node.inputs)
-                    .map(|(new, old)| self.part(graph, *new, *old, node))
+                    .map(|(part, old_part)| self.part(graph, *part, *old_part, (old, node)))
                     .collect();
                 plain(graph, &parts)
             }
@@ -167,7 +209,17 @@ impl Layout {
 
     /// An operand of a Concat is computed in place if one kernel computes it and no other Concat has claimed it. A
     /// place with strides is only for a tile kernel's result that nothing else looks at.
-    fn part(&mut self, graph: &mut Graph, part: NodeId, old: NodeId, concat: &Node) -> NodeId {
+    fn part(
+        &mut self,
+        graph: &mut Graph,
+        part: NodeId,
+        old: NodeId,
+        (old_concat, concat): (NodeId, &Node),
+    ) -> NodeId {
+        if self.nested.get(&old).is_some_and(|nested| nested.outer == old_concat) && self.placed.insert(part)
+        {
+            return part;
+        }
         let axis = concat.ints[0] as usize;
         let in_one_piece = concat.ty.dims[..axis].iter().all(|dim| *dim == 1);
         let root = if in_one_piece { unshaped(graph, part) } else { part };

@@ -29,12 +29,15 @@ struct Loaded {
     state: Map,
     arena: Map,
     workspace: Workspace,
+    /// Panels that the plan in replay keeps.
+    panels: Map,
 }
 
 struct LoadedPlan {
     plan: Plan,
     /// One per kernel of the plan.
     programs: Vec<Program>,
+    kept: panel::Kept,
 }
 
 impl Cpu {
@@ -67,7 +70,7 @@ fn nothing_loaded() -> DeviceError {
     DeviceError::Unknown { kind: "plan set", name: "loaded".to_string() }
 }
 
-fn compile(plan: Plan, state_bytes: usize) -> Result<LoadedPlan, DeviceError> {
+fn compile(plan: Plan, state_bytes: usize, shape: Option<panel::Shape>) -> Result<LoadedPlan, DeviceError> {
     plan.validate(state_bytes)?;
     let bad = |reason: String| DeviceError::BadPlan { plan: plan.name.clone(), reason };
     let mut programs = Vec::with_capacity(plan.kernels.len());
@@ -80,7 +83,8 @@ fn compile(plan: Plan, state_bytes: usize) -> Result<LoadedPlan, DeviceError> {
         }
         programs.push(tile::compile(kernel).map_err(|reason| bad(format!("kernel {index}: {reason}")))?);
     }
-    Ok(LoadedPlan { plan, programs })
+    let kept = panel::Kept::of(&plan, shape);
+    Ok(LoadedPlan { plan, programs, kept })
 }
 
 impl Loaded {
@@ -126,14 +130,17 @@ impl Loaded {
         mut timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
-        let LoadedPlan { plan, programs } = &self.plans[index];
+        let holds: Vec<bool> = {
+            let plan = &self.plans[index].plan;
+            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect()
+        };
+        let LoadedPlan { plan, programs, kept } = &mut self.plans[index];
+        kept.forget();
         let (state, arena) = (self.state.start(), self.arena.start());
         let address = |slot: &Slot| match slot.region {
             Region::State => state.wrapping_add(slot.offset),
             Region::Arena => arena.wrapping_add(slot.offset),
         };
-        let holds: Vec<bool> =
-            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
         for (at, launch) in plan.launches.iter().enumerate() {
             if !launch.guards.iter().all(|guard| holds[*guard]) {
                 continue;
@@ -158,7 +165,9 @@ impl Loaded {
                         let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
                         let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
                         let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
-                        gemm::run(product, shape, operands, pool)
+                        let memory = self.panels.start().cast();
+                        kept.prepare(at, (product, shape), b, memory, pool)
+                            .and_then(|()| gemm::run(product, shape, operands, kept.panels(at, memory), pool))
                     }
                     LaunchOp::Attention(launch) => {
                         let memory = attention::Memory { state, arena };
@@ -199,9 +208,14 @@ impl Device for Cpu {
         self.loaded = None;
         let arena_bytes = set.arena_bytes();
         let state_bytes = set.states.bytes;
-        let plans =
-            set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
+        let plans = set
+            .plans
+            .into_iter()
+            .map(|plan| compile(plan, state_bytes, self.shape))
+            .collect::<Result<Vec<_>, _>>()?;
         let (shape, threads) = (self.shape, self.pool.threads());
+        let kept = plans.iter().map(|plan| plan.kept.floats()).max().unwrap_or(0);
+        let panels = Map::new("panels", kept * size_of::<f32>())?;
         let scratch = |launch: &Launch| match &launch.op {
             LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),
@@ -219,7 +233,7 @@ impl Device for Cpu {
                 return Err(DeviceError::BadPlan { plan: "states".to_string(), reason });
             }
         }
-        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace });
+        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace, panels });
         Ok(())
     }
 

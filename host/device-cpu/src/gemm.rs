@@ -85,17 +85,18 @@ pub struct Operands {
 unsafe impl Sync for Operands {}
 
 /// # Safety
-/// The operands are the slots of a product that passed `Plan::validate`, with [`scratch`] floats beside; nobody else
-/// uses them meanwhile.
+/// The operands are the slots of a product that passed `Plan::validate`, with [`scratch`] floats beside, and `panels` are
+/// those that the plan keeps of b, if it does; nobody else uses them meanwhile.
 pub unsafe fn run(
     gemm: &Gemm,
     shape: Option<Shape>,
     operands: Operands,
+    panels: Option<*const f32>,
     pool: &mut Pool,
 ) -> Result<(), TaskPanicked> {
-    if let Some(shape) = panel::suits(gemm, shape) {
+    if let Some(shape) = panel::suits(gemm, shape).or(shape.filter(|_| panels.is_some())) {
         // SAFETY: the caller's.
-        return unsafe { panel::run(gemm, shape, operands, pool) };
+        return unsafe { panel::run(gemm, shape, operands, panels, pool) };
     }
     let cut = Cut::of(gemm);
     let batch = points(gemm);

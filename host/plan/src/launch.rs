@@ -1,6 +1,6 @@
 //! Launches: one kernel each, with the memory it works on.
 
-use crate::{Attention, AttentionGrad};
+use crate::{Attention, AttentionGrad, TileKernel};
 
 /// Which memory a slot lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,26 @@ pub struct Launch {
     pub op: LaunchOp,
     /// Guards of the plan that must all hold; else nothing this launch writes is read.
     pub guards: Vec<usize>,
+}
+
+impl Launch {
+    /// Where it writes. `kernels` are those of its plan.
+    pub fn written(&self, kernels: &[TileKernel]) -> Vec<Slot> {
+        match &self.op {
+            LaunchOp::Tile { kernel, bindings } => {
+                let slots = bindings.iter().zip(&kernels[*kernel].bindings);
+                slots.filter(|(_, binding)| binding.written).map(|(slot, _)| *slot).collect()
+            }
+            LaunchOp::Gemm(gemm) => vec![gemm.out.slot],
+            LaunchOp::ScatterAdd(scatter) => vec![scatter.out],
+            LaunchOp::Attention(attention) => {
+                attention.out.map(|out| out.slot).into_iter().chain(attention.lse).collect()
+            }
+            LaunchOp::AttentionGrad(grad) => {
+                [grad.ct_q, grad.ct_k, grad.ct_v].into_iter().flatten().map(|heads| heads.slot).collect()
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! The inner loop of a product: some rows of one operand, number by number, times a panel of the other.
 //!
-//! `tile[r][x] = sum over k of rows[r, k] * panel[k, x]`, the sums in order of k. A panel is packed: its columns are one or
+//! `tile[r][x] += sum over k of rows[r, k] * panel[k, x]`, the sums in order of k. A panel is packed: its columns are one or
 //! two vectors wide, and row k follows row k - 1. Rows are read where they lie, at any strides. With twelve rows of two
 //! vectors (six on AVX2) all registers are in use, and a number that was read once is used for two vectors.
 
@@ -22,9 +22,9 @@ pub struct Rows {
 
 /// The instance of a kernel for a number of rows that is known at run time.
 macro_rules! by_rows {
-    ($kernel:ident, $vectors:literal, $count:ident, [$($rows:literal),*], ($from:expr, $panel:expr, $k:expr, $tile:expr)) => {
+    ($kernel:ident, $vectors:literal, $count:ident, [$($rows:literal),*], ($from:expr, $panel:expr, $ahead:expr, $k:expr, $tile:expr)) => {
         match $count {
-            $($rows => $kernel::<$rows, $vectors>($from, $panel, $k, $tile),)*
+            $($rows => $kernel::<$rows, $vectors>($from, $panel, $ahead, $k, $tile),)*
             _ => unreachable!("a tile has at most as many rows as the shape"),
         }
     };
@@ -57,7 +57,8 @@ impl Shape {
         if columns > self.lanes { 2 * self.lanes } else { self.lanes }
     }
 
-    /// Fills `count` rows (at most `self.rows`) of a tile of `width` columns.
+    /// Adds to `count` rows (at most `self.rows`) of a tile of `width` columns. Meanwhile `k` vectors are fetched from `ahead`
+    /// on, which need not be readable.
     ///
     /// # Safety
     /// The shape is of this machine; `k` numbers of each row and `k * width` floats of the panel are readable; `tile` has
@@ -66,7 +67,7 @@ impl Shape {
         &self,
         count: usize,
         rows: Rows,
-        panel: *const f32,
+        (panel, ahead): (*const f32, *const f32),
         (k, width): (usize, usize),
         tile: *mut f32,
     ) {
@@ -79,21 +80,24 @@ impl Shape {
                     2,
                     count,
                     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
-                    (rows, panel, k, tile)
+                    (rows, panel, ahead, k, tile)
                 ),
                 (Isa::Avx512, false) => by_rows!(
                     avx512,
                     1,
                     count,
                     [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
-                    (rows, panel, k, tile)
+                    (rows, panel, ahead, k, tile)
                 ),
-                (_, true) => by_rows!(avx2, 2, count, [1, 2, 3, 4, 5, 6], (rows, panel, k, tile)),
-                (_, false) => by_rows!(avx2, 1, count, [1, 2, 3, 4, 5, 6], (rows, panel, k, tile)),
+                (_, true) => by_rows!(avx2, 2, count, [1, 2, 3, 4, 5, 6], (rows, panel, ahead, k, tile)),
+                (_, false) => by_rows!(avx2, 1, count, [1, 2, 3, 4, 5, 6], (rows, panel, ahead, k, tile)),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
-        unreachable!("no shape is of another machine: {:?}", (count, rows.start, panel, k, width, tile))
+        unreachable!(
+            "no shape is of another machine: {:?}",
+            (count, rows.start, panel, ahead, k, width, tile)
+        )
     }
 }
 
@@ -106,7 +110,7 @@ fn has_fma() -> bool {
 
 /// A kernel: the same text for each width of vector.
 macro_rules! kernel {
-    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $zero:ident, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
+    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
         /// # Safety
         /// As for [`Shape::multiply`], with `R` rows and `V` vectors.
         #[cfg(target_arch = "x86_64")]
@@ -114,14 +118,19 @@ macro_rules! kernel {
         unsafe fn $name<const R: usize, const V: usize>(
             rows: Rows,
             panel: *const f32,
+            ahead: *const f32,
             k: usize,
             tile: *mut f32,
         ) {
-            let mut sums = [[$zero(); V]; R];
+            let mut sums: [[$vector; V]; R] = std::array::from_fn(|row| {
+                // SAFETY: the caller's: R rows of V vectors are there.
+                std::array::from_fn(|vector| unsafe { $load(tile.add((row * V + vector) * $lanes)) })
+            });
             let starts: [*const f32; R] =
                 std::array::from_fn(|row| rows.start.wrapping_add(row * rows.row_stride));
             for term in 0..k {
                 let at = panel.wrapping_add(term * V * $lanes);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(term * $lanes).cast());
                 // SAFETY: the caller's: term is below k.
                 let columns: [$vector; V] =
                     std::array::from_fn(|vector| unsafe { $load(at.add(vector * $lanes)) });
@@ -143,25 +152,5 @@ macro_rules! kernel {
     };
 }
 
-kernel!(
-    avx512,
-    "avx512f",
-    __m512,
-    16,
-    _mm512_setzero_ps,
-    _mm512_loadu_ps,
-    _mm512_set1_ps,
-    _mm512_fmadd_ps,
-    _mm512_storeu_ps
-);
-kernel!(
-    avx2,
-    "avx2,fma",
-    __m256,
-    8,
-    _mm256_setzero_ps,
-    _mm256_loadu_ps,
-    _mm256_set1_ps,
-    _mm256_fmadd_ps,
-    _mm256_storeu_ps
-);
+kernel!(avx512, "avx512f", __m512, 16, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+kernel!(avx2, "avx2,fma", __m256, 8, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);

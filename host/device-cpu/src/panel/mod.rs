@@ -4,6 +4,7 @@
 //! written by chunks and decoding have them, packing a weight matrix costs as much as multiplying with it. Here the
 //! operand that is packed is the one for which it is cheap: because it is small, or because its columns lie side by side.
 
+mod kept;
 mod kernel;
 mod pack;
 
@@ -13,12 +14,17 @@ use plan::{Gemm, GemmBatch, Matrix};
 
 use crate::gemm::{Operands, at_point};
 use crate::pool::{Pool, TaskPanicked};
+pub use kept::Kept;
 pub use kernel::Shape;
 use kernel::{Rows, TILE};
 use pack::Columns;
 
-/// Longest sum: a panel of that length still lies in the second cache.
+/// Longest sum of a panel that is packed for one product: it still lies in the second cache.
 const LONGEST: usize = 2048;
+/// Terms that are multiplied at a time, with all rows of some tiles: so much of a panel lies in the first cache.
+const TERMS: usize = 256;
+/// Tiles of one column of them.
+const TILES: usize = 12;
 
 /// Floats that a thread packs at once.
 pub const PANEL: usize = LONGEST * 32;
@@ -76,9 +82,8 @@ struct Cut {
 }
 
 impl Cut {
-    fn of(gemm: &Gemm, shape: Shape, batch: usize, threads: usize) -> Cut {
+    fn of(gemm: &Gemm, shape: Shape, packed: Packed, batch: usize, threads: usize) -> Cut {
         let Gemm { m, n, k, .. } = *gemm;
-        let packed = Packed::cheaper(gemm, shape);
         let (across, down) = if packed == Packed::Right { (n, m) } else { (m, n) };
         let one = m * n * k;
         // Rows that are read once for each panel should still lie in the second cache then.
@@ -106,15 +111,20 @@ const PIECES_OF_A_THREAD: usize = 2;
 const NEAR: usize = 1 << 17;
 
 /// # Safety
-/// As for `gemm::run`, for a product that [`suits`]; the scratch has [`PANEL`] floats for each thread of the pool.
+/// As for `gemm::run`, for a product that [`suits`], or whose `panels` are kept; without those the scratch has [`PANEL`]
+/// floats for each thread of the pool.
 pub unsafe fn run(
     gemm: &Gemm,
     shape: Shape,
     operands: Operands,
+    panels: Option<*const f32>,
     pool: &mut Pool,
 ) -> Result<(), TaskPanicked> {
     let batch: usize = gemm.batch.iter().map(|axis| axis.count).product();
-    let cut = Cut::of(gemm, shape, batch, pool.threads());
+    let packed = if panels.is_some() { Packed::Right } else { Packed::cheaper(gemm, shape) };
+    let cut = Cut::of(gemm, shape, packed, batch, pool.threads());
+    let panels = Panels(panels);
+    let panels = &panels;
     let (across, down) = if cut.packed == Packed::Right { (gemm.n, gemm.m) } else { (gemm.m, gemm.n) };
     let (beside, below) = (across.div_ceil(cut.across), down.div_ceil(cut.down));
     let tasks = beside * below * batch.div_ceil(cut.batch);
@@ -131,10 +141,12 @@ pub unsafe fn run(
                 c: operands.c.wrapping_add(at(|axis| axis.c)),
                 out: operands.out.wrapping_add(at(|axis| axis.out)),
             };
-            // SAFETY: the caller's; tasks have different blocks, and workers their own scratch.
-            unsafe {
-                block_of(gemm, shape, cut.packed, point, part.clone(), operands.scratch.add(worker * PANEL))
+            let source = match panels.0 {
+                Some(panels) => Source::Kept(panels),
+                None => Source::Scratch(operands.scratch.wrapping_add(worker * PANEL)),
             };
+            // SAFETY: the caller's; tasks have different blocks, and workers their own scratch.
+            unsafe { block_of(gemm, shape, cut.packed, point, part.clone(), source) };
         }
     };
     if gemm.m * gemm.n * gemm.k * batch < 2 * TASK {
@@ -152,17 +164,32 @@ struct Point {
     out: *mut f32,
 }
 
+/// Panels that are kept.
+struct Panels(Option<*const f32>);
+
+// SAFETY: tasks only read them.
+unsafe impl Sync for Panels {}
+
+/// Where panels are read from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// They are packed here first, [`PANEL`] floats.
+    Scratch(*mut f32),
+    /// All panels of the operand, in the order of their columns.
+    Kept(*const f32),
+}
+
 /// Some packed columns (`across`) times some rows (`down`) at one point, c included.
 ///
 /// # Safety
-/// As for [`run`]; nobody else uses this block of the result or the `scratch` of [`PANEL`] floats meanwhile.
+/// As for [`run`]; nobody else uses this block of the result or the scratch meanwhile.
 unsafe fn block_of(
     gemm: &Gemm,
     shape: Shape,
     packed: Packed,
     point: Point,
     (across, down): (Range<usize>, Range<usize>),
-    scratch: *mut f32,
+    source: Source,
 ) {
     // As if b were packed; else everything is transposed.
     let turned = packed == Packed::Left;
@@ -174,33 +201,62 @@ unsafe fn block_of(
     let (row_start, column_start) = if turned { (point.b, point.a) } else { (point.a, point.b) };
     let ((row_stride, row_k), (column_k, column_stride)) = (strides(by_row), strides(by_column));
     let (out_row, out_column) = strides(&gemm.out);
-    let mut tile = [0.0f32; TILE];
+    // Tiles of one height, as far as it goes: a low one cannot keep the machine busy.
+    let height = down.len().div_ceil(down.len().div_ceil(shape.rows));
+    let mut tiles = [[0.0f32; TILE]; TILES];
     let mut column = across.start;
     while column < across.end {
         let width = shape.width(across.end - column);
         let count = width.min(across.end - column);
-        let from = Columns {
-            start: column_start.wrapping_add(column * column_stride),
-            column_stride,
-            k_stride: column_k,
-            columns: count,
-            k: gemm.k,
+        let panel = match source {
+            Source::Scratch(scratch) => {
+                let from = Columns {
+                    start: column_start.wrapping_add(column * column_stride),
+                    column_stride,
+                    k_stride: column_k,
+                    columns: count,
+                    k: gemm.k,
+                };
+                // SAFETY: the caller's: the columns are within the block, and a panel of k rows fits the scratch.
+                unsafe { pack::pack(from, width, scratch) };
+                scratch.cast_const()
+            }
+            // Each column has k floats, and only the last panel may be narrower.
+            Source::Kept(panels) => panels.wrapping_add(column * gemm.k),
         };
-        // SAFETY: the caller's: the columns are within the block, and a panel of k rows fits the scratch.
-        unsafe { pack::pack(from, width, scratch) };
-        for row in down.clone().step_by(shape.rows) {
-            let height = shape.rows.min(down.end - row);
-            let from = Rows { start: row_start.wrapping_add(row * row_stride), row_stride, k_stride: row_k };
-            // SAFETY: the caller's: the rows are within the block.
-            unsafe { shape.multiply(height, from, scratch, (gemm.k, width), tile.as_mut_ptr()) };
-            for (index, sums) in tile.chunks_exact(width).take(height).enumerate() {
-                let out = point.out.wrapping_add((row + index) * out_row + column * out_column);
+        for rows in (down.clone().step_by(TILES * height)).map(|row| row..down.end.min(row + TILES * height))
+        {
+            let used = rows.len().div_ceil(height);
+            tiles[..used].iter_mut().for_each(|tile| tile[..height * width].fill(0.0));
+            for term in (0..gemm.k).step_by(TERMS) {
+                let terms = TERMS.min(gemm.k - term);
+                let part = panel.wrapping_add(term * width);
+                for (index, tile) in tiles[..used].iter_mut().enumerate() {
+                    let row = rows.start + index * height;
+                    let start = row_start.wrapping_add(row * row_stride + term * row_k);
+                    let from = Rows { start, row_stride, k_stride: row_k };
+                    // The first two tiles fetch the next part, half each: it would come too slowly once it is needed.
+                    let ahead = match source {
+                        Source::Kept(_) if index < 2 => {
+                            part.wrapping_add(terms * width + index * terms * shape.lanes)
+                        }
+                        _ => part,
+                    };
+                    let high = height.min(rows.end - row);
+                    // SAFETY: the caller's: the rows and the terms are within the block.
+                    unsafe { shape.multiply(high, from, (part, ahead), (terms, width), tile.as_mut_ptr()) };
+                }
+            }
+            for row in rows.clone() {
+                let index = row - rows.start;
+                let sums = &tiles[index / height][index % height * width..][..count];
+                let out = point.out.wrapping_add(row * out_row + column * out_column);
                 let addend = gemm.c.as_ref().map(|matrix| {
                     let (c_row, c_column) = strides(matrix);
-                    (point.c.wrapping_add((row + index) * c_row + column * c_column), c_column)
+                    (point.c.wrapping_add(row * c_row + column * c_column), c_column)
                 });
                 // SAFETY: the caller's: `count` elements of this row of the block.
-                unsafe { write(&sums[..count], gemm, addend, (out, out_column)) };
+                unsafe { write(sums, gemm, addend, (out, out_column)) };
             }
         }
         column += width;

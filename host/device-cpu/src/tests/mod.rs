@@ -3,6 +3,7 @@
 
 mod attention;
 mod generate;
+mod kept;
 mod kernels;
 mod naive;
 mod products;

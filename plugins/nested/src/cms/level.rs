@@ -149,12 +149,10 @@ impl<'c> Level<'c> {
         memory.write(kept - slope * of_rows(rate));
     }
 
-    /// |W - W0|^2 and |W0|^2 over all weights and sequences; None before the first write.
+    /// |W - W0|^2 and |W0|^2 of all weights, the mean over sequences; None before the first write.
     pub fn moved(&self) -> Option<(Tensor<'c>, Tensor<'c>)> {
-        let of_vectors = self.vectors.iter().filter(|memory| memory.is_written()).map(|memory| {
-            let beyond = (memory.value() - memory.start()).square().total();
-            (beyond, memory.start().square().total() * memory.value().dim(0) as f64)
-        });
+        let of_vectors =
+            self.vectors.iter().filter(|memory| memory.is_written()).map(|memory| distance(*memory));
         let of_matrices = self.matrices.iter().filter_map(|matrix| matrix.moved());
         of_vectors.chain(of_matrices).reduce(|(a, b), (c, d)| (a + c, b + d))
     }
@@ -208,6 +206,12 @@ impl<'c> Slopes<'c> {
     pub fn batch(self) -> usize {
         self.vectors[0].dim(0)
     }
+}
+
+/// |W - W0|^2 of a memory that was written, the mean over sequences, and |W0|^2.
+pub(super) fn distance<'c>(memory: Fast<'c>) -> (Tensor<'c>, Tensor<'c>) {
+    let beyond = (memory.value() - memory.start()).square().total();
+    (beyond * (1.0 / memory.value().dim(0) as f64), memory.start().square().total())
 }
 
 /// A memory whose cotangent goes to its start.

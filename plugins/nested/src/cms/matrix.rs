@@ -107,20 +107,21 @@ impl<'c> Matrix<'c> {
         }
     }
 
-    /// |W - W0|^2 and |W0|^2, summed over sequences.
+    /// |W - W0|^2, the mean over sequences, and |W0|^2. Outer products cost as much to measure as to read, so there the
+    /// first sequence stands for all.
     pub fn moved(self) -> Option<(Tensor<'c>, Tensor<'c>)> {
-        let (start, batch, beyond) = match self.held {
-            Held::Dense(memory) if memory.is_written() => {
-                (memory.start(), memory.value().dim(0), (memory.value() - memory.start()).square().total())
-            }
+        match self.held {
+            Held::Dense(memory) if memory.is_written() => Some(super::level::distance(memory)),
             // The squared norm of a sum of outer products is the sum of the products of their Gram matrices.
             Held::Factored { start, left, right } if left.is_written() => {
-                let gram = |x: Tensor<'c>| x.dot_each(x);
-                (start, left.value().dim(0), (gram(left.value()) * gram(right.value())).total())
+                let gram = |memory: Fast<'c>| {
+                    let first = memory.value().slice(0, 0, 1);
+                    first.dot_each(first)
+                };
+                Some(((gram(left) * gram(right)).total(), start.square().total()))
             }
-            _ => return None,
-        };
-        Some((beyond, start.square().total() * batch as f64))
+            _ => None,
+        }
     }
 }
 
