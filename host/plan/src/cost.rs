@@ -222,7 +222,10 @@ fn axes(kernel: &TileKernel) -> Vec<Vec<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Affine, Binding, Domain, Gather, GemmBatch, Region, Store, Template, Value};
+    use crate::{
+        Affine, Binding, CrossEntropyGrad, Domain, Gather, GemmBatch, Numbered, Region, Rows, Store,
+        Template, Value,
+    };
     use ops::{DType, Op};
 
     fn slot(elements: usize) -> Slot {
@@ -339,6 +342,26 @@ mod tests {
         // The first query is where the prefix ends, and sees it alone.
         assert_eq!(each(&shape), (1 + 2 + 3 + 3) as f64);
         assert_eq!(heads(&shape), [192.0, 64.0, 40.0, 120.0]);
+    }
+
+    #[test]
+    fn cross_entropy_counts_a_product_for_each_result() {
+        let mut launch = CrossEntropy {
+            tokens: 2,
+            width: 3,
+            vocabulary: 5,
+            x: Rows { slot: slot(6), stride: 3 },
+            w: Rows { slot: slot(15), stride: 3 },
+            targets: Numbered { slot: slot(2), stride: 1 },
+            loss: Some(slot(2)),
+            grad: None,
+        };
+        let (flops, read) = (2.0 * 30.0, 6.0 + 15.0 + 2.0);
+        assert_eq!(cross_entropy(&launch), Cost { flops: flops + 10.0, bytes: 4.0 * (read + 2.0) });
+        let ct = Numbered { slot: slot(2), stride: 1 };
+        launch.grad = Some(CrossEntropyGrad { ct, ct_x: Some(slot(6)), ct_w: Some(slot(15)) });
+        let bytes = 4.0 * (read + 2.0 + 2.0 + 6.0 + 15.0);
+        assert_eq!(cross_entropy(&launch), Cost { flops: 3.0 * flops + 10.0, bytes });
     }
 
     #[test]

@@ -105,3 +105,53 @@ fn overlap(a: Slot, b: Slot) -> bool {
     let key = |slot: &Slot| matches!(slot.region, Region::State);
     key(&a) == key(&b) && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(offset: usize, elements: usize) -> Slot {
+        Slot { region: Region::Arena, offset: 4 * offset, bytes: 4 * elements }
+    }
+
+    /// 5 tokens of width 3, a vocabulary of 7, everything side by side.
+    fn launch() -> CrossEntropy {
+        let ct = Numbered { slot: slot(46, 5), stride: 1 };
+        CrossEntropy {
+            tokens: 5,
+            width: 3,
+            vocabulary: 7,
+            x: Rows { slot: slot(0, 15), stride: 3 },
+            w: Rows { slot: slot(15, 21), stride: 3 },
+            targets: Numbered { slot: slot(36, 5), stride: 1 },
+            loss: Some(slot(41, 5)),
+            grad: Some(CrossEntropyGrad { ct, ct_x: Some(slot(51, 15)), ct_w: Some(slot(66, 21)) }),
+        }
+    }
+
+    type Change = fn(&mut CrossEntropy);
+
+    #[test]
+    fn a_launch_that_leaves_its_slots_is_refused() {
+        assert_eq!(launch().check(), Ok(()));
+        let mut repeated = launch();
+        (repeated.x.stride, repeated.targets.stride) = (0, 0);
+        assert_eq!(repeated.check(), Ok(()));
+        let changes: [(&str, Change); 6] = [
+            ("no cross-entropy", |launch| launch.tokens = 0),
+            ("x: element 18", |launch| launch.x.stride = 4),
+            ("w: element 23", |launch| launch.vocabulary = 8),
+            ("targets: element 8", |launch| launch.targets.stride = 2),
+            ("loss: element 4", |launch| launch.loss = Some(slot(41, 4))),
+            ("ct_x: A+0..60 overlaps", |launch| {
+                launch.grad = launch.grad.map(|grad| CrossEntropyGrad { ct_x: Some(slot(0, 15)), ..grad });
+            }),
+        ];
+        for (message, change) in changes {
+            let mut launch = launch();
+            change(&mut launch);
+            let refused = launch.check().expect_err(message);
+            assert!(refused.contains(message), "{refused} for {message}");
+        }
+    }
+}

@@ -10,17 +10,17 @@ use crate::attention::lanes::LANES;
 /// Tokens side by side in a packed panel, and features: two registers of AVX-512.
 pub const PANEL: usize = 2 * LANES;
 /// Rows of w that pass through one task's caches together.
-pub const BLOCK: usize = 96;
+pub const BLOCK: usize = 192;
 /// Floats of exponentials that are kept between the two passes over w: 48 MiB. Each chunk reads w twice and its cotangent
 /// once, and writes that, so larger chunks cost less traffic; at this size it is a few per cent of the products.
 const KEPT: usize = 12 << 20;
 /// Fewest and most tokens of a chunk. Beyond the latter a block of logits leaves the second level of cache.
 const FEWEST: usize = 128;
 const MOST: usize = 416;
-/// Tasks wanted of the pass backward: enough for as many threads. Each adds up a cotangent of x of its own.
+/// Tasks wanted of each pass: enough for as many threads. Backward each adds up a cotangent of x of its own.
 const GROUPS: usize = 16;
 
-/// Tokens come in chunks; each chunk meets w in blocks, and backward in groups of blocks.
+/// Tokens come in chunks; each chunk meets w in blocks, of which a task takes a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     pub tokens: usize,

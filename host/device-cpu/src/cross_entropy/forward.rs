@@ -48,12 +48,25 @@ impl Kernel<'_> {
         }
     }
 
-    /// Logits of a block as `[row of w, token]`, then their exponentials.
+    /// What the first pass leaves of a group of blocks. Tasks take groups, so that a block follows the one before.
     #[inline(always)]
-    pub unsafe fn forward<L: Lanes>(&self, worker: usize, tokens: Range<usize>, block: usize) {
-        let (cut, places) = (&self.cut, &self.places);
+    pub unsafe fn forward<L: Lanes>(&self, worker: usize, tokens: Range<usize>, group: usize) {
+        for block in self.cut.group(group) {
+            // SAFETY: the caller's.
+            unsafe { self.exponentials::<L>(worker, &tokens, block) };
+        }
+    }
+
+    /// Logits of a block as `[row of w, token]`, then their exponentials, with the largest and the sum for each token.
+    #[inline(always)]
+    unsafe fn exponentials<L: Lanes>(&self, worker: usize, tokens: &Range<usize>, block: usize) {
+        let (cut, places, w) = (&self.cut, &self.places, &self.launch.w);
         let rows = cut.block(block);
         let own = places.own(cut, worker);
+        let panels = self.panels(tokens);
+        // What the next block reads comes from memory while this one is multiplied.
+        let share = rows.len().div_ceil(panels * rows.len().div_ceil(STRIP));
+        let mut asked = rows.end..cut.vocabulary.min(rows.end + rows.len());
         // SAFETY: the caller's; blocks of the scratch are this task's own.
         unsafe {
             let logits = match self.launch.grad {
@@ -61,20 +74,12 @@ impl Kernel<'_> {
                 None => own.block,
             };
             self.pack_block(rows.clone(), own.w);
-            let next = self.memory.at(&self.launch.w.slot).wrapping_add(rows.end * self.launch.w.stride);
-            let panels = self.panels(&tokens);
-            let strips = rows.len().div_ceil(STRIP);
             for panel in 0..panels {
                 let b = places.columns.add(panel * PANEL * cut.width);
-                for strip in 0..strips {
-                    // What the next block reads comes from memory while this one is multiplied.
-                    let share = rows.len().div_ceil(panels * strips);
-                    for row in
-                        (panel * strips + strip) * share..rows.len().min((panel * strips + strip + 1) * share)
-                    {
-                        prefetch(next.wrapping_add(row * self.launch.w.stride), cut.width);
+                for first in (0..rows.len()).step_by(STRIP) {
+                    for row in asked.by_ref().take(share) {
+                        prefetch(self.memory.at(&w.slot).wrapping_add(row * w.stride), cut.width);
                     }
-                    let first = strip * STRIP;
                     let count = STRIP.min(rows.len() - first);
                     let c = Out { ptr: logits.add(first * cut.stride + panel * PANEL), row: cut.stride };
                     for term in (0..cut.width).step_by(TERMS) {

@@ -53,7 +53,7 @@ unsafe impl Sync for Kernel<'_> {}
 enum Step {
     /// Packs a panel of x.
     Pack(usize),
-    /// Leaves the exponentials of a block.
+    /// Leaves the exponentials of a group of blocks.
     Forward(usize),
     /// Finds the losses and factors of some lanes of tokens.
     Combine(usize),
@@ -96,7 +96,7 @@ pub unsafe fn run(
         let tokens = cut.chunk(chunk);
         let panels = tokens.len().div_ceil(PANEL);
         share(panels, tokens.clone(), Step::Pack)?;
-        share(cut.blocks(), tokens.clone(), Step::Forward)?;
+        share(cut.groups(), tokens.clone(), Step::Forward)?;
         share(panels * PANEL / LANES, tokens.clone(), Step::Combine)?;
         if let Some(grad) = launch.grad {
             share(cut.groups(), tokens.clone(), Step::Backward)?;
@@ -130,7 +130,7 @@ impl Kernel<'_> {
         unsafe {
             match step {
                 Step::Pack(panel) => self.pack(tokens, panel),
-                Step::Forward(block) => self.forward::<L>(worker, tokens, block),
+                Step::Forward(group) => self.forward::<L>(worker, tokens, group),
                 Step::Combine(lanes) => self.combine::<L>(tokens, lanes * LANES),
                 Step::Backward(group) => self.backward::<L>(worker, tokens, group),
                 Step::Finish(panel) => self.finish(tokens, panel),
