@@ -2,7 +2,7 @@
 //! tests.
 
 use device_cpu::Cpu;
-use plan::{Device, DeviceCaps};
+use plan::{CrossEntropyCaps, Device, DeviceCaps};
 
 /// A way to open a device. Entries whose caps have one name must give equal bits on one plan.
 #[derive(Clone, Copy)]
@@ -16,7 +16,15 @@ pub const DEVICES: &[Entry] = &[
     Entry { name: "cpu", caps: Cpu::caps, open: || Box::new(Cpu::new(1)) },
     Entry { name: "cpu with 2 threads", caps: Cpu::caps, open: || Box::new(Cpu::new(2)) },
     Entry { name: "cpu with 3 threads", caps: Cpu::caps, open: || Box::new(Cpu::new(3)) },
+    Entry { name: "cpu with small kernels", caps: small_kernels, open: || Box::new(Cpu::new(1)) },
+    Entry { name: "cpu with small kernels, 3 threads", caps: small_kernels, open: || Box::new(Cpu::new(3)) },
 ];
+
+/// The CPU with hand kernels also where operands are as small as those of tests.
+pub fn small_kernels() -> DeviceCaps {
+    let cross_entropy = Some(CrossEntropyCaps { min_logits: 1, min_vocabulary: 1 });
+    DeviceCaps { name: "cpu with small kernels", cross_entropy, ..Cpu::caps() }
+}
 
 /// Kinds of device, in order, each with its entries.
 pub fn kinds() -> Vec<(&'static str, Vec<Entry>)> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use graph::{Class, Graph, NodeId, Op};
 
 use crate::guard::Guards;
+use crate::joined::joined;
 use crate::view::View;
 
 /// What a node becomes in the plan.
@@ -20,8 +21,9 @@ pub enum Kind {
     Tile,
     Gemm,
     Scatter,
-    /// One result of an attention, forward or backward, or the node that has several.
+    /// A result of a hand kernel, or the node that has several.
     Attention,
+    CrossEntropy,
     /// Owns a buffer that its operands are computed into.
     Concat,
     /// Write or Output.
@@ -47,13 +49,13 @@ pub struct Analysis {
     /// For the node that Write reads: the State it is computed into.
     pub written: HashMap<NodeId, NodeId>,
     pub guards: Guards,
-    /// The node whose launch computes a node of an attention as well: its first in graph order.
+    /// The node whose launch computes a node of a hand kernel as well: its first in graph order.
     pub joined: HashMap<NodeId, NodeId>,
 }
 
 impl Kind {
     pub fn is_kernel(self) -> bool {
-        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention)
+        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention | Kind::CrossEntropy)
     }
 }
 
@@ -84,7 +86,7 @@ impl Analysis {
             written.insert(node.inputs[0], states.get(&node.ints[0]).copied().unwrap_or(id));
         }
         let guards = Guards::new(graph);
-        let joined = joined(graph, &kinds);
+        let joined = joined(graph, &guards);
         let (sources_later, waits_later) = (Vec::new(), Vec::new());
         let mut analysis =
             Analysis { kinds, sources: sources_later, users, waits: waits_later, written, guards, joined };
@@ -129,8 +131,9 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
             Op::Concat => Kind::Concat,
             Op::Dot => Kind::Gemm,
             Op::ScatterAdd => Kind::Scatter,
-            // Scan and When are unrolled, other composites decomposed: only AttentionGrad has several results.
-            Op::Attention | Op::AttentionLse | Op::AttentionGrad | Op::Result => Kind::Attention,
+            Op::Attention | Op::AttentionLse | Op::AttentionGrad => Kind::Attention,
+            Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => Kind::CrossEntropy,
+            Op::Result => kinds[node.inputs[0].index()],
             Op::Write | Op::Output => Kind::Effect,
             op => {
                 let direct = |user: &NodeId| matches!(graph.class(*user), Class::Elementwise | Class::Reduce);
@@ -144,24 +147,6 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
         kinds.push(kind);
     }
     kinds
-}
-
-/// An Attention and the AttentionLse of the same operands are one launch, and so are all results of an AttentionGrad.
-fn joined(graph: &Graph, kinds: &[Kind]) -> HashMap<NodeId, NodeId> {
-    let (mut joined, mut first) = (HashMap::new(), HashMap::new());
-    for id in graph.ids().filter(|id| kinds[id.index()] == Kind::Attention) {
-        let node = graph.node(id);
-        let leader = match node.op {
-            Op::Result => node.inputs[0],
-            Op::AttentionGrad => id,
-            _ => {
-                let key = (&node.inputs[..], &node.ints[..], node.floats[0].to_bits(), node.clone);
-                *first.entry(key).or_insert(id)
-            }
-        };
-        joined.insert(id, leader);
-    }
-    joined
 }
 
 /// Operands of a Concat are computed into its buffer, which may lie within another's; what `Write` reads is computed
@@ -193,7 +178,7 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
         let inner = || node.inputs.first().and_then(|input| sources[input.index()].clone());
         let source = match analysis.kind(id) {
             Kind::Free | Kind::Effect => None,
-            Kind::Attention if node.op == Op::AttentionGrad => None,
+            _ if matches!(node.op, Op::AttentionGrad | Op::LinearCrossEntropyGrad) => None,
             Kind::View => inner().and_then(|Source { owner, view }| {
                 view.moved(graph, node).map(|view| Source { owner, view })
             }),

@@ -3,7 +3,7 @@
 //! Afterwards each Reshape, Permute, Broadcast and Slice is a strided view of a buffer; each Pad is a Concat; each
 //! operand of a Concat can be computed into the joint buffer; each Dot is a matrix product over strides; what Write
 //! reads is a Copy of its own, which may be computed into the State; what Output and ScatterAdd read is contiguous.
-//! Attention reads any view.
+//! Attention reads any view; cross-entropy reads rows whose elements are side by side.
 
 use std::collections::{HashMap, HashSet};
 
@@ -102,6 +102,8 @@ struct Layout {
     placed: HashSet<NodeId>,
     /// What operands of attentions are read from.
     written_out: HashMap<NodeId, NodeId>,
+    /// Operands of cross-entropies as rows, by node and rank.
+    rows: HashMap<(NodeId, usize), NodeId>,
     copies: u32,
 }
 
@@ -138,6 +140,18 @@ impl Layout {
                     inputs[lse] = self.contiguous(graph, inputs[lse]);
                 }
                 plain(graph, &inputs)
+            }
+            Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => {
+                let width = graph.dims(inputs[1])[1];
+                let matrices = [0, 1].map(|index: usize| self.rows(graph, inputs[index], Some(width)));
+                let numbers = inputs[2..].iter().map(|x| self.rows(graph, *x, None));
+                let inputs: Vec<NodeId> = matrices.into_iter().chain(numbers).collect();
+                let result = plain(graph, &inputs);
+                reshaped(graph, node, result)
+            }
+            Op::Result => {
+                let result = plain(graph, inputs);
+                reshaped(graph, node, result)
             }
             Op::ScatterAdd => {
                 let inputs = [self.contiguous(graph, inputs[0]), self.contiguous(graph, inputs[1])];
@@ -186,6 +200,27 @@ impl Layout {
         copy
     }
 
+    /// All of x as rows of `width`, the elements of a row side by side; without a width as numbers one stride apart. One
+    /// for all who ask, as launches that join have the same operands.
+    fn rows(&mut self, graph: &mut Graph, x: NodeId, width: Option<usize>) -> NodeId {
+        let count = graph.ty(x).elements();
+        let dims = width.map_or(vec![count], |width| vec![count / width, width]);
+        let key = (x, dims.len());
+        if let Some(rows) = self.rows.get(&key) {
+            return *rows;
+        }
+        let mut source = self.in_memory(graph, x);
+        let view = self.view(graph, source).reshape(graph.dims(source), &dims);
+        let fits = view.is_some_and(|view| width.is_none_or(|width| width == 1 || view.strides[1] == 1));
+        if !fits {
+            source = self.copy(graph, source);
+        }
+        let ints: Vec<i64> = dims.iter().map(|dim| *dim as i64).collect();
+        let rows = graph.emit(Op::Reshape, &[source], &ints, &[]);
+        self.rows.insert(key, rows);
+        rows
+    }
+
     fn view(&mut self, graph: &Graph, id: NodeId) -> View {
         if let Some(view) = self.views.get(&id) {
             return view.clone();
@@ -226,6 +261,8 @@ impl Layout {
         let fits = match graph.class(root) {
             Class::Elementwise | Class::Reduce => in_one_piece || self.uses[old.index()] == 1,
             Class::Contraction | Class::Indexing => in_one_piece,
+            // A cotangent of a cross-entropy: the gradient of a head lies in its bank.
+            Class::Structure => in_one_piece && is_of_cross_entropy(graph, root),
             _ => false,
         };
         if fits && self.placed.insert(root) {
@@ -263,6 +300,22 @@ impl Layout {
         let collapses = self.view(graph, c).collapse(dims, columns..dims.len()).is_some();
         if collapses { c } else { self.copy(graph, c) }
     }
+}
+
+/// A result of a kernel that knows rows only, with the extents that the node has. Results of others have them already.
+fn reshaped(graph: &mut Graph, node: &Node, result: NodeId) -> NodeId {
+    let is_derivative = node.op == Op::LinearCrossEntropyGrad;
+    if is_derivative || result == NodeId::POISON || graph.dims(result) == node.ty.dims {
+        return result;
+    }
+    let dims: Vec<i64> = node.ty.dims.iter().map(|dim| *dim as i64).collect();
+    graph.emit(Op::Reshape, &[result], &dims, &[])
+}
+
+/// Whether a node is a result of the derivative of a cross-entropy.
+fn is_of_cross_entropy(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    node.op == Op::Result && graph.node(node.inputs[0]).op == Op::LinearCrossEntropyGrad
 }
 
 /// The node below a chain of reshapes.

@@ -12,11 +12,19 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     Ok(())
 }
 
-/// Forward and backward of one attention have the same operands in front, so they have one answer.
+/// Forward and backward of one composite have the same operands in front, so they have one answer.
 fn has_kernel(graph: &Graph, node: &Node, caps: &DeviceCaps) -> bool {
-    if !matches!(node.op, Op::Attention | Op::AttentionLse | Op::AttentionGrad) {
-        return false;
+    let dims = |index: usize| graph.dims(node.inputs[index]);
+    match node.op {
+        Op::Attention | Op::AttentionLse | Op::AttentionGrad => {
+            caps.attention.is_some_and(|attention| dims(1)[3].max(dims(2)[3]) <= attention.max_width)
+        }
+        Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => {
+            let (tokens, vocabulary) = (dims(2).iter().product::<usize>(), dims(1)[0]);
+            caps.cross_entropy.is_some_and(|caps| {
+                vocabulary >= caps.min_vocabulary && tokens * vocabulary >= caps.min_logits
+            })
+        }
+        _ => false,
     }
-    let width = |index: usize| graph.dims(node.inputs[index])[3];
-    caps.attention.is_some_and(|attention| width(1).max(width(2)) <= attention.max_width)
 }

@@ -9,7 +9,7 @@ use plan::{
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
 use crate::tile::{self, Isa, Program, Workspace};
-use crate::{attention, gemm, panel, scatter};
+use crate::{attention, cross_entropy, gemm, panel, scatter};
 
 /// Most memory operands of a tile kernel; a limit of this device only so that addresses fit on the stack.
 const MAX_BINDINGS: usize = 31;
@@ -58,6 +58,7 @@ impl Cpu {
             max_bindings: MAX_BINDINGS,
             max_row: tile::MAX_ROW,
             attention: Some(attention::CAPS),
+            cross_entropy: Some(cross_entropy::CAPS),
         }
     }
 
@@ -177,6 +178,10 @@ impl Loaded {
                         let memory = attention::Memory { state, arena };
                         attention::run_grad(launch, memory, self.workspace.shared(), isa, pool)
                     }
+                    LaunchOp::CrossEntropy(launch) => {
+                        let memory = attention::Memory { state, arena };
+                        cross_entropy::run(launch, memory, self.workspace.shared(), isa, pool)
+                    }
                     LaunchOp::ScatterAdd(scatter) => {
                         let [out, ids, source] =
                             [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
@@ -220,6 +225,7 @@ impl Device for Cpu {
             LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),
             LaunchOp::AttentionGrad(launch) => attention::grad_scratch(launch, threads),
+            LaunchOp::CrossEntropy(launch) => cross_entropy::scratch(launch, threads),
             _ => 0,
         };
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();

@@ -5,6 +5,7 @@
 
 mod abreast;
 mod attention;
+mod cross_entropy;
 mod device;
 mod gemm;
 mod math;

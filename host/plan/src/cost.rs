@@ -6,8 +6,8 @@
 //! says how much is left to win.
 
 use crate::{
-    Attention, AttentionGrad, AttentionShape, Expr, Gemm, Launch, LaunchOp, Matrix, Plan, ScatterAdd, Slot,
-    TileKernel,
+    Attention, AttentionGrad, AttentionShape, CrossEntropy, Expr, Gemm, Launch, LaunchOp, Matrix, Plan,
+    ScatterAdd, Slot, TileKernel,
 };
 
 const ELEMENT: f64 = ops::DType::BYTES as f64;
@@ -55,6 +55,7 @@ impl Plan {
             LaunchOp::ScatterAdd(add) => scatter_add(add),
             LaunchOp::Attention(launch) => attention(launch),
             LaunchOp::AttentionGrad(launch) => attention_grad(launch),
+            LaunchOp::CrossEntropy(launch) => cross_entropy(launch),
         }
     }
 }
@@ -104,6 +105,21 @@ fn attention_grad(launch: &AttentionGrad) -> Cost {
     let written = [(launch.ct_q, q), (launch.ct_k, k), (launch.ct_v, v)];
     let written: f64 = written.iter().filter(|(ct, _)| ct.is_some()).map(|(_, elements)| elements).sum();
     Cost { flops: pairs(shape) * each, bytes: ELEMENT * (q + k + v + 2.0 * out + rows(shape) + written) }
+}
+
+/// A product for the logits and one for each cotangent, and an exponential for each logit. w is read once: its blocks
+/// could stay where all tokens pass by.
+fn cross_entropy(launch: &CrossEntropy) -> Cost {
+    let [tokens, width, vocabulary] =
+        [launch.tokens, launch.width, launch.vocabulary].map(|extent| extent as f64);
+    let (of_x, of_w) = (tokens * width, vocabulary * width);
+    let given = |is_given: bool, elements: f64| if is_given { elements } else { 0.0 };
+    let (ct_x, ct_w) = launch.grad.map_or((false, false), |grad| (grad.ct_x.is_some(), grad.ct_w.is_some()));
+    let products = 1 + usize::from(ct_x) + usize::from(ct_w);
+    let numbers = tokens * (1.0 + f64::from(launch.loss.is_some()) + f64::from(launch.grad.is_some()));
+    let touched = of_x + of_w + numbers + given(ct_x, of_x) + given(ct_w, of_w);
+    let each = 2.0 * width * products as f64 + 1.0;
+    Cost { flops: tokens * vocabulary * each, bytes: ELEMENT * touched }
 }
 
 /// Elements of q, k, v and the result.
@@ -206,7 +222,10 @@ fn axes(kernel: &TileKernel) -> Vec<Vec<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Affine, Binding, Domain, Gather, GemmBatch, Region, Store, Template, Value};
+    use crate::{
+        Affine, Binding, CrossEntropyGrad, Domain, Gather, GemmBatch, Numbered, Region, Rows, Store,
+        Template, Value,
+    };
     use ops::{DType, Op};
 
     fn slot(elements: usize) -> Slot {
@@ -323,6 +342,26 @@ mod tests {
         // The first query is where the prefix ends, and sees it alone.
         assert_eq!(each(&shape), (1 + 2 + 3 + 3) as f64);
         assert_eq!(heads(&shape), [192.0, 64.0, 40.0, 120.0]);
+    }
+
+    #[test]
+    fn cross_entropy_counts_a_product_for_each_result() {
+        let mut launch = CrossEntropy {
+            tokens: 2,
+            width: 3,
+            vocabulary: 5,
+            x: Rows { slot: slot(6), stride: 3 },
+            w: Rows { slot: slot(15), stride: 3 },
+            targets: Numbered { slot: slot(2), stride: 1 },
+            loss: Some(slot(2)),
+            grad: None,
+        };
+        let (flops, read) = (2.0 * 30.0, 6.0 + 15.0 + 2.0);
+        assert_eq!(cross_entropy(&launch), Cost { flops: flops + 10.0, bytes: 4.0 * (read + 2.0) });
+        let ct = Numbered { slot: slot(2), stride: 1 };
+        launch.grad = Some(CrossEntropyGrad { ct, ct_x: Some(slot(6)), ct_w: Some(slot(15)) });
+        let bytes = 4.0 * (read + 2.0 + 2.0 + 6.0 + 15.0);
+        assert_eq!(cross_entropy(&launch), Cost { flops: 3.0 * flops + 10.0, bytes });
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct DeviceCaps {
     pub max_row: usize,
     /// Which attentions it has hand kernels for, forward and backward; None: each is decomposed.
     pub attention: Option<AttentionCaps>,
+    /// Which cross-entropies from hidden states it has a hand kernel for; None: each is decomposed.
+    pub cross_entropy: Option<CrossEntropyCaps>,
 }
 
 /// Attentions that hand kernels take; others are decomposed.
@@ -21,6 +23,15 @@ pub struct DeviceCaps {
 pub struct AttentionCaps {
     /// Largest width of a head, of keys and of values.
     pub max_width: usize,
+}
+
+/// LinearCrossEntropy and its derivative that a hand kernel takes; others are decomposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CrossEntropyCaps {
+    /// Fewest logits: tokens times vocabulary.
+    pub min_logits: usize,
+    /// Smallest vocabulary.
+    pub min_vocabulary: usize,
 }
 
 /// A device error: what happened and where. The engine adds what to do.

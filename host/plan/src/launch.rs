@@ -1,6 +1,6 @@
 //! Launches: one kernel each, with the memory it works on.
 
-use crate::{Attention, AttentionGrad, TileKernel};
+use crate::{Attention, AttentionGrad, CrossEntropy, TileKernel};
 
 /// Which memory a slot lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,10 @@ impl Launch {
             LaunchOp::AttentionGrad(grad) => {
                 [grad.ct_q, grad.ct_k, grad.ct_v].into_iter().flatten().map(|heads| heads.slot).collect()
             }
+            LaunchOp::CrossEntropy(pass) => {
+                let cts = pass.grad.iter().flat_map(|grad| [grad.ct_x, grad.ct_w]).flatten();
+                pass.loss.into_iter().chain(cts).collect()
+            }
         }
     }
 }
@@ -59,6 +63,7 @@ pub enum LaunchOp {
     ScatterAdd(ScatterAdd),
     Attention(Box<Attention>),
     AttentionGrad(Box<AttentionGrad>),
+    CrossEntropy(Box<CrossEntropy>),
 }
 
 /// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j] + beta * c[i, j]`, once per point of the batch. All f32.

@@ -149,6 +149,20 @@ impl Display for Launch {
                 let cts = cts.iter().filter_map(|(name, ct)| Some((name, (*ct)?)));
                 cts.into_iter().try_for_each(|(name, ct)| write!(f, " ct_{name} {ct}"))
             }
+            LaunchOp::CrossEntropy(c) => {
+                let CrossEntropy { tokens, width, vocabulary, x, w, targets, .. } = &**c;
+                write!(
+                    f,
+                    "cross_entropy {tokens}x{width}x{vocabulary} x {} ({}) w {} ({})",
+                    x.slot, x.stride, w.slot, w.stride
+                )?;
+                write!(f, " targets {} ({})", targets.slot, targets.stride)?;
+                c.loss.iter().try_for_each(|loss| write!(f, " loss {loss}"))?;
+                let Some(CrossEntropyGrad { ct, ct_x, ct_w }) = c.grad else { return Ok(()) };
+                write!(f, " ct {} ({})", ct.slot, ct.stride)?;
+                ct_x.iter().try_for_each(|ct| write!(f, " ct_x {ct}"))?;
+                ct_w.iter().try_for_each(|ct| write!(f, " ct_w {ct}"))
+            }
             LaunchOp::ScatterAdd(s) => write!(
                 f,
                 "scatter_add {} ids {} source {} rows {} width {} count {}",

@@ -20,6 +20,7 @@ pub fn rows() -> Vec<Row> {
         composite(Op::AttentionLse, 48, attention, 1e-5),
         Row { order: 1, ..composite(Op::AttentionGrad, 72, attention_grad, 2e-5) },
         composite(Op::LinearCrossEntropy, 24, linear_cross_entropy, 1e-5),
+        Row { order: 1, ..composite(Op::LinearCrossEntropyGrad, 36, linear_cross_entropy_grad, 2e-5) },
         composite(Op::CrossEntropy, 24, cross_entropy, 1e-5),
         composite(Op::CausalConv, 24, causal_conv, 1e-5),
         composite(Op::GatedDeltaRule, 24, recurrence, 5e-5),
@@ -111,6 +112,18 @@ fn linear_cross_entropy(m: &mut Maker, op: Op) -> Vec<NodeId> {
     let head = m.operand(DType::F32, &[vocab, width], UNIT);
     let targets = targets(m, &tokens, vocab);
     vec![m.emit(op, &[hidden, head, targets], &[], &[])]
+}
+
+/// Of both operands, from a cotangent of every loss.
+fn linear_cross_entropy_grad(m: &mut Maker, op: Op) -> Vec<NodeId> {
+    let losses = linear_cross_entropy(m, Op::LinearCrossEntropy)[0];
+    let (operands, dims) = (m.graph.node(losses).inputs.clone(), m.graph.dims(losses).to_vec());
+    let ct = m.operand(DType::F32, &dims, UNIT);
+    let both = m.emit(op, &[&operands[..], &[ct]].concat(), &[], &[]);
+    // Where the losses are asked for too, both come from one pass.
+    let losses = (m.below(2) == 0).then_some(losses);
+    let cts = [0, 1].map(|index| m.emit(Op::Result, &[both], &[index], &[]));
+    cts.into_iter().chain(losses).collect()
 }
 
 fn cross_entropy(m: &mut Maker, op: Op) -> Vec<NodeId> {

@@ -1,6 +1,7 @@
 //! Clusters to launches: the last step before a device.
 
 mod attention;
+mod cross_entropy;
 mod gemm;
 mod space;
 mod tile;
@@ -96,6 +97,7 @@ impl Lowerer<'_> {
             Kind::Gemm => LaunchOp::Gemm(gemm::lower(self.graph, first, |id| self.at(id))?),
             Kind::Scatter => self.scatter(first)?,
             Kind::Attention => attention::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
+            Kind::CrossEntropy => cross_entropy::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
             _ => {
                 let (kernel, bindings) = tile::lower(self.graph, self.analysis, cluster, |id| self.at(id))?;
                 let text = kernel.to_string();

@@ -5,8 +5,8 @@
 
 mod backward;
 mod forward;
-mod lanes;
-mod product;
+pub mod lanes;
+pub mod product;
 mod rows;
 mod sight;
 
@@ -56,7 +56,7 @@ pub struct Memory {
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn at(&self, slot: &Slot) -> *mut f32 {
+    pub fn at(&self, slot: &Slot) -> *mut f32 {
         let start = if slot.region == Region::State { self.state } else { self.arena };
         start.wrapping_add(slot.offset).cast()
     }
@@ -192,7 +192,7 @@ pub unsafe fn run_grad(
 
 /// Whether an instruction set of the tile machine has what the kernels need beyond it.
 #[cfg(target_arch = "x86_64")]
-fn has_fma() -> bool {
+pub fn has_fma() -> bool {
     is_x86_feature_detected!("fma")
 }
 

@@ -1,7 +1,8 @@
-//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters
-//! and attention against plain loops.
+//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters,
+//! attention and cross-entropy against plain loops.
 
 mod attention;
+mod cross_entropy;
 mod generate;
 mod kept;
 mod kernels;

@@ -1,17 +1,18 @@
 //! What launches are called in a profile: by the layer they belong to, and by the kernel they run.
 
-use plan::{AttentionShape, Launch, LaunchOp, Matrix, Plan, Template};
+use plan::{AttentionShape, CrossEntropy, Launch, LaunchOp, Matrix, Plan, Template};
 
 /// Kinds of launches.
-pub const KINDS: [&str; 4] = ["products", "attention", "tiles", "scatter"];
+pub const KINDS: [&str; 5] = ["products", "attention", "cross-entropy", "tiles", "scatter"];
 
 /// Index in [`KINDS`].
 pub fn kind(launch: &Launch) -> usize {
     match launch.op {
         LaunchOp::Gemm(_) => 0,
         LaunchOp::Attention(_) | LaunchOp::AttentionGrad(_) => 1,
-        LaunchOp::Tile { .. } => 2,
-        LaunchOp::ScatterAdd(_) => 3,
+        LaunchOp::CrossEntropy(_) => 2,
+        LaunchOp::Tile { .. } => 3,
+        LaunchOp::ScatterAdd(_) => 4,
     }
 }
 
@@ -67,6 +68,7 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
         }
         LaunchOp::Attention(launch) => attention("attention", &launch.shape),
         LaunchOp::AttentionGrad(launch) => attention("attention'", &launch.shape),
+        LaunchOp::CrossEntropy(launch) => cross_entropy(launch),
         LaunchOp::ScatterAdd(add) => format!("scatter {} rows into {}x{}", add.count, add.rows, add.width),
     }
 }
@@ -75,6 +77,15 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
 fn attention(name: &str, shape: &AttentionShape) -> String {
     let AttentionShape { batch, heads, queries, keys, width, .. } = *shape;
     format!("{name} {batch}x{heads} of {queries}x{keys}x{width}")
+}
+
+/// `cross-entropy 2048x512x32000`: tokens, width, vocabulary; behind a plus what it gives besides the losses.
+fn cross_entropy(launch: &CrossEntropy) -> String {
+    let CrossEntropy { tokens, width, vocabulary, .. } = *launch;
+    let loss = if launch.loss.is_some() { "" } else { "'" };
+    let (x, w) = launch.grad.map_or((false, false), |grad| (grad.ct_x.is_some(), grad.ct_w.is_some()));
+    let cts = [(x, "+dx"), (w, "+dw")].map(|(is_given, name)| if is_given { name } else { "" }).concat();
+    format!("cross-entropy{loss} {tokens}x{width}x{vocabulary} {cts}").trim_end().to_string()
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     }
                     return;
                 }
-                Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad => {
+                _ if has_several_results(node.op) => {
                     let cts = found.results(graph, id);
                     if cts.iter().all(Option::is_none) {
                         return;
@@ -90,6 +90,12 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
         });
     }
     wrt.iter().map(|id| found.of_node(*id)).collect()
+}
+
+/// Whether cotangents reach the op through its Results.
+fn has_several_results(op: Op) -> bool {
+    use Op::{AttentionGrad, GatedDeltaRule, LinearAttention, LinearCrossEntropyGrad, Scan, When};
+    matches!(op, Scan | When | GatedDeltaRule | LinearAttention | AttentionGrad | LinearCrossEntropyGrad)
 }
 
 /// Cotangents of an op's operands from that of its only result.

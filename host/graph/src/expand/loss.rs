@@ -13,13 +13,33 @@ pub fn linear_cross_entropy<'b>(
     targets: Var<'b>,
     loss: impl FnOnce(Var<'b>, Var<'b>) -> Var<'b>,
 ) -> Var<'b> {
+    loss(logits(x, w), targets)
+}
+
+/// Cotangents of x[..., D] and w[V, D] from that of the losses, [...]: products with the cotangent of the logits.
+pub fn linear_cross_entropy_grad<'b>(x: Var<'b>, w: Var<'b>, targets: Var<'b>, ct: Var<'b>) -> [Var<'b>; 2] {
+    let ct_logits = cross_entropy_cotangent(logits(x, w), targets, ct);
+    let last = x.rank() - 1;
+    let rows: Vec<usize> = (0..last).collect();
+    let product = |contract: (Vec<usize>, Vec<usize>), free: (Vec<usize>, Vec<usize>)| DotAxes {
+        batch: (vec![], vec![]),
+        contract,
+        free,
+    };
+    let ct_x = ct_logits.dot(w, &product((vec![last], vec![0]), (rows.clone(), vec![1])), 1.0);
+    let ct_w = ct_logits.dot(x, &product((rows.clone(), rows), (vec![last], vec![last])), 1.0);
+    [ct_x, ct_w]
+}
+
+/// x w': [..., V].
+fn logits<'b>(x: Var<'b>, w: Var<'b>) -> Var<'b> {
     let last = x.rank() - 1;
     let axes = DotAxes {
         batch: (vec![], vec![]),
         contract: (vec![last], vec![1]),
         free: ((0..last).collect(), vec![0]),
     };
-    loss(x.dot(w, &axes, 1.0), targets)
+    x.dot(w, &axes, 1.0)
 }
 
 /// -log softmax(logits)[target] for logits[..., V] and targets[...], through the shifted log-sum-exp.

@@ -16,7 +16,7 @@ use ops::{Class, Op};
 
 use attention::{attention, attention_grad, attention_lse};
 use conv::causal_conv;
-use loss::{cross_entropy, linear_cross_entropy};
+use loss::{cross_entropy, linear_cross_entropy, linear_cross_entropy_grad};
 use recurrence::recurrence;
 use rope::rope;
 
@@ -91,7 +91,9 @@ fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -
         }
     });
     match node.op {
-        Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad => Rewritten::Many(results),
+        Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad | Op::LinearCrossEntropyGrad => {
+            Rewritten::Many(results)
+        }
         _ => Rewritten::One(results.pop().unwrap_or(NodeId::POISON)),
     }
 }
@@ -114,6 +116,9 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
     if node.op == Op::AttentionGrad {
         let (mask, scale) = (node.attention_mask(), floats[0]);
         return attention_grad(&operands, mask, scale, |s| s.unary(Op::Softmax)).map(|ct| ct.id).into();
+    }
+    if node.op == Op::LinearCrossEntropyGrad {
+        return linear_cross_entropy_grad(x, operands[1], operands[2], operands[3]).map(|ct| ct.id).into();
     }
     let result = match node.op {
         Op::Softmax => softmax(x),

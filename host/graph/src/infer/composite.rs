@@ -66,14 +66,19 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             supported(&[&matrix[..], &[x.dims[2]]].concat())?;
             Ok(unit())
         }
-        Op::LinearCrossEntropy => {
+        Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => {
             let (w, targets) = (ty(1), ty(2));
             need_dtype(graph, inputs[1], DType::F32)?;
             need_dtype(graph, inputs[2], DType::I32)?;
             expect(w.rank() == 2 && w.dims[1] == last, "contracts x[..., D] with w[V, D]")?;
             expect(targets.dims[..] == x.dims[..x.rank() - 1], "needs a target for each row of x")?;
             supported(&[&targets.dims[..], &w.dims[..1]].concat())?;
-            Ok(Ty::new(DType::F32, &targets.dims))
+            let losses = Ty::new(DType::F32, &targets.dims);
+            if op == Op::LinearCrossEntropy {
+                return Ok(losses);
+            }
+            expect(*ty(3) == losses, "needs the cotangent of each row's loss")?;
+            Ok(unit())
         }
         Op::CrossEntropy => {
             need_dtype(graph, inputs[1], DType::I32)?;

@@ -136,6 +136,7 @@ pub fn result_types(graph: &Graph, id: NodeId) -> Vec<Ty> {
             vec![of(2), of(node.inputs.len() - 1)]
         }
         Op::AttentionGrad => node.inputs[..3].iter().map(|id| graph.ty(*id).clone()).collect(),
+        Op::LinearCrossEntropyGrad => node.inputs[..2].iter().map(|id| graph.ty(*id).clone()).collect(),
         _ => Vec::new(),
     }
 }

@@ -149,7 +149,13 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         }
         Op::CrossEntropy => Rule::Cotangents(vec![Some(cross_entropy_cotangent(x(0), x(1), ct)), None]),
         Op::Attention => Rule::Cotangents(attention::cotangents(b, node, y, ct)),
-        Op::Rope | Op::AttentionLse | Op::LinearCrossEntropy | Op::CausalConv => Rule::Decompose,
+        Op::LinearCrossEntropy => {
+            let operands = [&node.inputs[..], &[ct.id]].concat();
+            let both = b.emit(Op::LinearCrossEntropyGrad, &operands, &[], &[]);
+            let result = |index: i64| Some(b.var(b.emit(Op::Result, &[both], &[index], &[])));
+            Rule::Cotangents(vec![result(0), result(1), None])
+        }
+        Op::Rope | Op::AttentionLse | Op::CausalConv => Rule::Decompose,
 
         // Bits that were computed with are no number to differentiate by, and a zero would be a wrong answer.
         Op::Bitcast if y.ty().dtype.is_float() => Rule::Missing,
@@ -158,7 +164,7 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
         // What has several results gets its cotangents through them; `differentiate` handles both.
         Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention => Rule::Missing,
-        Op::AttentionGrad | Op::Result | Op::Write | Op::Output => Rule::Missing,
+        Op::AttentionGrad | Op::LinearCrossEntropyGrad | Op::Result | Op::Write | Op::Output => Rule::Missing,
     }
 }
 

@@ -203,6 +203,18 @@ pub fn cases() -> Vec<Case> {
         let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
         graph.emit(Op::LinearCrossEntropy, &[x[0], x[1], targets], &[], &[])
     }));
+    cases.push(case("LinearCrossEntropyGrad", &[&[2, 3], &[5, 3], &[2]], |graph, x| {
+        // One target is ignored.
+        let targets = graph.emit(Op::Iota, &[], &[0, DType::I32 as i64, 2], &[]);
+        let targets = graph.emit(Op::Neg, &[targets], &[], &[]);
+        let both = graph.emit(Op::LinearCrossEntropyGrad, &[x[0], x[1], targets, x[2]], &[], &[]);
+        let parts = [0, 1].map(|index| {
+            let ct = graph.emit(Op::Result, &[both], &[index], &[]);
+            let count = graph.ty(ct).elements() as i64;
+            graph.emit(Op::Reshape, &[ct], &[count], &[])
+        });
+        graph.emit(Op::Concat, &parts, &[0], &[])
+    }));
     cases.push(case("CrossEntropy", &[&[2, 4, 3]], |graph, x| {
         // Targets -1 and 3 are outside 0..3.
         let [row, column] =
