@@ -77,7 +77,19 @@ fn products(threads: usize) {
         let seconds = time(threads, vec![], &[length(m, k), length(k, n), length(m, n)], |slots| {
             let matrix = |slot, (row_stride, col_stride)| Matrix { slot, row_stride, col_stride };
             let [a, b, out] = [matrix(slots[0], a), matrix(slots[1], b), matrix(slots[2], out)];
-            LaunchOp::Gemm(Gemm { m, n, k, alpha: 1.0, beta: 0.0, a, b, c: None, out, batch: axes })
+            LaunchOp::Gemm(Gemm {
+                m,
+                n,
+                k,
+                alpha: 1.0,
+                beta: 0.0,
+                a,
+                b,
+                c: None,
+                out,
+                batch: axes,
+                symmetric: false,
+            })
         });
         let gflops = 2e-9 * (m * n * k * count) as f64 / seconds;
         println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);

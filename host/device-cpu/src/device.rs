@@ -1,13 +1,16 @@
 //! The device: two memories, the loaded plans, and the loop over launches.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use plan::{
     Device, DeviceCaps, DeviceError, IoSlot, Launch, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout,
 };
 
+use crate::groups::{Scratch, groups};
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
+use crate::team::{self, Team};
 use crate::tile::{self, Isa, Program, Workspace};
 use crate::{attention, gemm, panel, scatter};
 
@@ -35,6 +38,8 @@ struct LoadedPlan {
     plan: Plan,
     /// One per kernel of the plan.
     programs: Vec<Program>,
+    /// Launches that run side by side.
+    groups: Vec<Range<usize>>,
 }
 
 impl Cpu {
@@ -67,7 +72,7 @@ fn nothing_loaded() -> DeviceError {
     DeviceError::Unknown { kind: "plan set", name: "loaded".to_string() }
 }
 
-fn compile(plan: Plan, state_bytes: usize) -> Result<LoadedPlan, DeviceError> {
+fn compile(plan: Plan, state_bytes: usize, shape: Option<panel::Shape>) -> Result<LoadedPlan, DeviceError> {
     plan.validate(state_bytes)?;
     let bad = |reason: String| DeviceError::BadPlan { plan: plan.name.clone(), reason };
     let mut programs = Vec::with_capacity(plan.kernels.len());
@@ -80,7 +85,15 @@ fn compile(plan: Plan, state_bytes: usize) -> Result<LoadedPlan, DeviceError> {
         }
         programs.push(tile::compile(kernel).map_err(|reason| bad(format!("kernel {index}: {reason}")))?);
     }
-    Ok(LoadedPlan { plan, programs })
+    let scratch = |launch: &Launch| match &launch.op {
+        LaunchOp::Tile { kernel, .. } if programs[*kernel].partials == 0 => Scratch::None,
+        LaunchOp::Gemm(product) if panel::suits(product, shape).is_some() => Scratch::Panels,
+        LaunchOp::Gemm(product) if gemm::scratch(product, shape, 1) == 0 => Scratch::None,
+        LaunchOp::ScatterAdd(_) => Scratch::None,
+        _ => Scratch::Whole,
+    };
+    let groups = groups(&plan, scratch);
+    Ok(LoadedPlan { plan, programs, groups })
 }
 
 impl Loaded {
@@ -123,70 +136,83 @@ impl Loaded {
         index: usize,
         (isa, shape): (Isa, Option<panel::Shape>),
         pool: &mut Pool,
-        mut timed: Option<&mut dyn FnMut(usize, u64)>,
+        timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
-        let LoadedPlan { plan, programs } = &self.plans[index];
+        let loaded = &self.plans[index];
+        let plan = &loaded.plan;
+        let holds: Vec<bool> =
+            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
+        let is_due = |at: usize| plan.launches[at].guards.iter().all(|guard| holds[*guard]);
+        // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
+        // `workspace` is sized; `&mut self` keeps everyone else away from the maps. Launches that run side by side
+        // do not disturb each other: so `groups` made them.
+        let start = |at: usize, team: &mut Team<'_>| unsafe { self.launch(loaded, at, (isa, shape), team) };
+        let mut run = |group: Range<usize>| {
+            let label = &plan.launches[group.start].label;
+            team::run(pool, group, &start).map_err(|TaskPanicked| DeviceError::Launch {
+                plan: plan.name.clone(),
+                launch: label.clone(),
+                reason: "a task panicked; this is a bug of the host".to_string(),
+            })
+        };
+        // Launches of a group have the same guards.
+        let Some(sink) = timed else {
+            return loaded.groups.iter().filter(|group| is_due(group.start)).cloned().try_for_each(run);
+        };
+        for at in (0..plan.launches.len()).filter(|at| is_due(*at)) {
+            let clock = Instant::now();
+            run(at..at + 1)?;
+            sink(at, clock.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// The launch is one of a loaded plan, and nobody else uses what it writes, or writes what it reads, meanwhile.
+    unsafe fn launch(
+        &self,
+        loaded: &LoadedPlan,
+        at: usize,
+        (isa, shape): (Isa, Option<panel::Shape>),
+        team: &mut Team<'_>,
+    ) -> Result<(), TaskPanicked> {
         let (state, arena) = (self.state.start(), self.arena.start());
         let address = |slot: &Slot| match slot.region {
             Region::State => state.wrapping_add(slot.offset),
             Region::Arena => arena.wrapping_add(slot.offset),
         };
-        let holds: Vec<bool> =
-            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
-        for (at, launch) in plan.launches.iter().enumerate() {
-            if !launch.guards.iter().all(|guard| holds[*guard]) {
-                continue;
-            }
-            let clock = timed.is_some().then(Instant::now);
-            // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
-            // `workspace` is sized; `&mut self` keeps everyone else away from the maps.
-            let outcome = unsafe {
-                match &launch.op {
-                    LaunchOp::Tile { kernel, bindings } => {
-                        let mut addresses = [std::ptr::null_mut(); MAX_BINDINGS];
-                        for (to, slot) in addresses.iter_mut().zip(bindings) {
-                            *to = address(slot).cast::<u32>();
-                        }
-                        let addresses = &addresses[..bindings.len()];
-                        tile::run(&programs[*kernel], addresses, isa, pool, &mut self.workspace)
+        let memory = attention::Memory { state, arena };
+        let scratch = self.workspace.shared();
+        // SAFETY: the caller's.
+        unsafe {
+            match &loaded.plan.launches[at].op {
+                LaunchOp::Tile { kernel, bindings } => {
+                    let mut addresses = [std::ptr::null_mut(); MAX_BINDINGS];
+                    for (to, slot) in addresses.iter_mut().zip(bindings) {
+                        *to = address(slot).cast::<u32>();
                     }
-                    LaunchOp::Gemm(product) => {
-                        let [a, b, out] =
-                            [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
-                        let scratch = self.workspace.shared();
-                        let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
-                        let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
-                        let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
-                        gemm::run(product, shape, operands, pool)
-                    }
-                    LaunchOp::Attention(launch) => {
-                        let memory = attention::Memory { state, arena };
-                        attention::run(launch, memory, self.workspace.shared(), isa, pool)
-                    }
-                    LaunchOp::AttentionGrad(launch) => {
-                        let memory = attention::Memory { state, arena };
-                        attention::run_grad(launch, memory, self.workspace.shared(), isa, pool)
-                    }
-                    LaunchOp::ScatterAdd(scatter) => {
-                        let [out, ids, source] =
-                            [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
-                        let operands =
-                            scatter::Operands { out: out.cast(), ids: ids.cast(), source: source.cast() };
-                        scatter::run(scatter, operands, pool)
-                    }
+                    let addresses = &addresses[..bindings.len()];
+                    tile::run(&loaded.programs[*kernel], addresses, isa, team, &self.workspace)
                 }
-            };
-            outcome.map_err(|TaskPanicked| DeviceError::Launch {
-                plan: plan.name.clone(),
-                launch: launch.label.clone(),
-                reason: "a task panicked; this is a bug of the host".to_string(),
-            })?;
-            if let (Some(sink), Some(clock)) = (&mut timed, clock) {
-                sink(at, clock.elapsed().as_nanos() as u64);
+                LaunchOp::Gemm(product) => {
+                    let [a, b, out] = [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
+                    let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
+                    let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
+                    let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
+                    gemm::run(product, shape, operands, team)
+                }
+                LaunchOp::Attention(launch) => attention::run(launch, memory, scratch, isa, team),
+                LaunchOp::AttentionGrad(launch) => attention::run_grad(launch, memory, scratch, isa, team),
+                LaunchOp::ScatterAdd(scatter) => {
+                    let [out, ids, source] =
+                        [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
+                    let operands =
+                        scatter::Operands { out: out.cast(), ids: ids.cast(), source: source.cast() };
+                    scatter::run(scatter, operands, team)
+                }
             }
         }
-        Ok(())
     }
 }
 
@@ -199,9 +225,9 @@ impl Device for Cpu {
         self.loaded = None;
         let arena_bytes = set.arena_bytes();
         let state_bytes = set.states.bytes;
-        let plans =
-            set.plans.into_iter().map(|plan| compile(plan, state_bytes)).collect::<Result<Vec<_>, _>>()?;
         let (shape, threads) = (self.shape, self.pool.threads());
+        let compiled = set.plans.into_iter().map(|plan| compile(plan, state_bytes, shape));
+        let plans = compiled.collect::<Result<Vec<_>, _>>()?;
         let scratch = |launch: &Launch| match &launch.op {
             LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),

@@ -7,11 +7,13 @@ mod abreast;
 mod attention;
 mod device;
 mod gemm;
+mod groups;
 mod math;
 mod memory;
 mod panel;
 mod pool;
 mod scatter;
+mod team;
 mod tile;
 
 #[cfg(test)]

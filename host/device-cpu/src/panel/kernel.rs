@@ -1,6 +1,6 @@
 //! The inner loop of a product: some rows of one operand, number by number, times a panel of the other.
 //!
-//! `tile[r][x] = sum over k of rows[r, k] * panel[k, x]`, the sums in order of k. A panel is packed: its columns are one or
+//! `tile[r][x] = sum over k of rows[r, k] * panel[k, x]`, if need be added to what the tile holds, the sums in order of k. A panel is packed: its columns are one or
 //! two vectors wide, and row k follows row k - 1. Rows are read where they lie, at any strides. With twelve rows of two
 //! vectors (six on AVX2) all registers are in use, and a number that was read once is used for two vectors.
 
@@ -57,7 +57,7 @@ impl Shape {
         if columns > self.lanes { 2 * self.lanes } else { self.lanes }
     }
 
-    /// Fills `count` rows (at most `self.rows`) of a tile of `width` columns.
+    /// Fills `count` rows (at most `self.rows`) of a tile of `width` columns, or adds to what is there where its flag says so.
     ///
     /// # Safety
     /// The shape is of this machine; `k` numbers of each row and `k * width` floats of the panel are readable; `tile` has
@@ -68,7 +68,7 @@ impl Shape {
         rows: Rows,
         panel: *const f32,
         (k, width): (usize, usize),
-        tile: *mut f32,
+        tile: (*mut f32, bool),
     ) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's.
@@ -115,9 +115,17 @@ macro_rules! kernel {
             rows: Rows,
             panel: *const f32,
             k: usize,
-            tile: *mut f32,
+            (tile, adds): (*mut f32, bool),
         ) {
             let mut sums = [[$zero(); V]; R];
+            if adds {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for (vector, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: the caller's: R rows of V vectors are there.
+                        *sum = unsafe { $load(tile.add((row * V + vector) * $lanes)) };
+                    }
+                }
+            }
             let starts: [*const f32; R] =
                 std::array::from_fn(|row| rows.start.wrapping_add(row * rows.row_stride));
             for term in 0..k {
