@@ -16,6 +16,7 @@ fn main() {
     for threads in [1, 2] {
         println!("{}", Cpu::new(threads).describe());
         products(threads);
+        symmetric(threads);
         softmax(threads);
         adamw(threads);
         column_sum(threads);
@@ -50,6 +51,11 @@ fn products(threads: usize) {
     let (model, scores) = ([256 * 128, 16], [8 * 65536, 65536]);
     let dense = [8 * 4096, 4096];
     let forms = [
+        ("512x64x64", plain(512, 64, 64)),
+        ("64x64x512, a transposed", (64, 64, 512, (1, 64), (64, 1), (64, 1), vec![])),
+        // Chunks of a memory, which panels compute.
+        ("16x256x1024, b transposed", (16, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
+        ("64x256x1024, b transposed", (64, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
         ("2048x768x768", plain(2048, 768, 768)),
         ("2048x768x768, b transposed", (2048, 768, 768, (768, 1), (1, 768), (768, 1), vec![])),
         ("16384x128x512", plain(16384, 128, 512)),
@@ -93,6 +99,40 @@ fn products(threads: usize) {
         });
         let gflops = 2e-9 * (m * n * k * count) as f64 / seconds;
         println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);
+    }
+}
+
+/// What Muon squares: X X' and A A of stacks of matrices. GFLOP/s count the whole result, half of which is mirrored.
+fn symmetric(threads: usize) {
+    for (count, m, k) in [(24, 128, 128), (6, 128, 512), (8, 512, 512), (4, 512, 2048)] {
+        for of_itself in [false, true] {
+            let what = if of_itself { "square of symmetric" } else { "X X' of" };
+            let name = format!("{count} times {what} {m}x{k}");
+            if !wanted(&name) || (of_itself && m != k) {
+                continue;
+            }
+            let seconds = time(threads, vec![], &[count * m * k, count * m * m], |slots| {
+                let matrix = |slot, row_stride, col_stride| Matrix { slot, row_stride, col_stride };
+                let (a, out) = (matrix(slots[0], k, 1), matrix(slots[1], m, 1));
+                let b = if of_itself { a } else { matrix(slots[0], 1, k) };
+                let batch = vec![GemmBatch { count, a: m * k, b: m * k, c: 0, out: m * m }];
+                LaunchOp::Gemm(Gemm {
+                    m,
+                    n: m,
+                    k,
+                    alpha: 1.0,
+                    beta: 0.0,
+                    a,
+                    b,
+                    c: None,
+                    out,
+                    batch,
+                    symmetric: true,
+                })
+            });
+            let gflops = 2e-9 * (m * m * k * count) as f64 / seconds;
+            println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);
+        }
     }
 }
 

@@ -32,6 +32,8 @@ struct Loaded {
     state: Map,
     arena: Map,
     workspace: Workspace,
+    /// Which guards of the plan that is replayed hold. Its memory is kept: a replay asks the heap for nothing.
+    holds: Vec<bool>,
 }
 
 struct LoadedPlan {
@@ -139,10 +141,13 @@ impl Loaded {
         timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
-        let loaded = &self.plans[index];
+        let mut holds = std::mem::take(&mut self.holds);
+        holds.clear();
+        let plan = &self.plans[index].plan;
+        holds.extend(plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))));
+        self.holds = holds;
+        let (loaded, holds) = (&self.plans[index], &self.holds);
         let plan = &loaded.plan;
-        let holds: Vec<bool> =
-            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
         let is_due = |at: usize| plan.launches[at].guards.iter().all(|guard| holds[*guard]);
         // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
         // `workspace` is sized; `&mut self` keeps everyone else away from the maps. Launches that run side by side
@@ -237,6 +242,8 @@ impl Device for Cpu {
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();
         let programs = plans.iter().flat_map(|plan| &plan.programs);
         let workspace = Workspace::new(programs, shared.unwrap_or(0), threads)?;
+        let guards = plans.iter().map(|plan| plan.plan.guards.len()).max();
+        let holds = Vec::with_capacity(guards.unwrap_or(0));
         let state = Map::new("state", state_bytes)?;
         let arena = Map::new("arena", arena_bytes)?;
         for slot in &set.states.slots {
@@ -245,7 +252,7 @@ impl Device for Cpu {
                 return Err(DeviceError::BadPlan { plan: "states".to_string(), reason });
             }
         }
-        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace });
+        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace, holds });
         Ok(())
     }
 

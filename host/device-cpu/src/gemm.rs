@@ -48,7 +48,8 @@ impl Cut {
             return Cut { terms: PART.max(k.div_ceil(PIECES)), ..whole };
         }
         let split = |extent: usize| {
-            let pieces = (one / SMALL_TASK).clamp(1, (extent / BLOCK).clamp(2, PIECES));
+            // Halves of that size still gain more than what waiting for each other costs.
+            let pieces = (2 * one / SMALL_TASK).clamp(1, (extent / BLOCK).clamp(2, PIECES));
             extent.div_ceil(pieces).next_multiple_of(BLOCK_GRAIN).min(extent)
         };
         match m >= n {
