@@ -4,12 +4,15 @@
 //! `cargo bench -p device-cpu [-- PART OF A NAME]`. The first line gives the machine; the best of several runs is
 //! printed.
 
+#[path = "support/kernels.rs"]
+mod kernels;
 mod support;
 
 use device_cpu::Cpu;
 use ops::{DType, Op};
 use plan::*;
 
+use kernels::*;
 use support::*;
 
 fn main() {
@@ -172,7 +175,7 @@ fn softmax(threads: usize) {
         apply(Op::Mul, &[0, 4]),
     ];
     let backward =
-        support::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
+        kernels::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
     tile("softmax backward [64, 8, 256, 256]", threads, backward, &[1 << 25, 1 << 25, 1 << 25]);
 }
 
@@ -212,7 +215,7 @@ fn adamw(threads: usize) {
     }
     const COUNT: usize = 1 << 24;
     let values = vec![load(0, &[1]), load(1, &[1]), apply(Op::Add, &[0, 1])];
-    let add = support::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
+    let add = kernels::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
     tile("x += y over 16M (12 bytes an element)", threads, add, &[COUNT, COUNT]);
 }
 
