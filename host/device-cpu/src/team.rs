@@ -1,8 +1,9 @@
 //! One group of launches on the pool: their tasks run side by side, and threads wait for each other once.
 //!
 //! A kernel hands out its tasks in the middle of its own function, since what they share lies on its stack. So that those
-//! of several kernels can run together, the call that hands them out first starts the next kernel of the group, whose own call starts the one
-//! after it; the last runs the tasks of all, and then all calls return. Whatever else a kernel hands out runs at once.
+//! of several kernels can run together, the call that hands them out first starts the next kernel of the group, whose own
+//! call starts the one after it; the last runs the tasks of all, and then all calls return. Whatever else a kernel hands
+//! out runs at once.
 
 use std::ops::Range;
 
