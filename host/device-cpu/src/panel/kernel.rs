@@ -1,8 +1,8 @@
 //! The inner loop of a product: some rows of one operand, number by number, times a panel of the other.
 //!
 //! `tile[r][x] = sum over k of rows[r, k] * panel[k, x]`, if need be added to what the tile holds, the sums in order
-//! of k. A panel is packed: its columns are one or two vectors wide, and row k follows row k - 1. Rows are read where they lie, at any strides. With twelve rows of two
-//! vectors (six on AVX2) all registers are in use, and a number that was read once is used for two vectors.
+//! of k. A panel is packed: its columns are one or two vectors wide, and row k follows row k - 1. Rows are read where they
+//! lie, at any strides. With twelve rows of two vectors (six on AVX2) all registers are in use, and a number that was read once is used for two vectors.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
