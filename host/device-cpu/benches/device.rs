@@ -4,18 +4,22 @@
 //! `cargo bench -p device-cpu [-- PART OF A NAME]`. The first line gives the machine; the best of several runs is
 //! printed.
 
+#[path = "support/kernels.rs"]
+mod kernels;
 mod support;
 
 use device_cpu::Cpu;
 use ops::{DType, Op};
 use plan::*;
 
+use kernels::*;
 use support::*;
 
 fn main() {
     for threads in [1, 2] {
         println!("{}", Cpu::new(threads).describe());
         products(threads);
+        symmetric(threads);
         softmax(threads);
         adamw(threads);
         column_sum(threads);
@@ -50,6 +54,11 @@ fn products(threads: usize) {
     let (model, scores) = ([256 * 128, 16], [8 * 65536, 65536]);
     let dense = [8 * 4096, 4096];
     let forms = [
+        ("512x64x64", plain(512, 64, 64)),
+        ("64x64x512, a transposed", (64, 64, 512, (1, 64), (64, 1), (64, 1), vec![])),
+        // Chunks of a memory, which panels compute.
+        ("16x256x1024, b transposed", (16, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
+        ("64x256x1024, b transposed", (64, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
         ("2048x768x768", plain(2048, 768, 768)),
         ("2048x768x768, b transposed", (2048, 768, 768, (768, 1), (1, 768), (768, 1), vec![])),
         ("16384x128x512", plain(16384, 128, 512)),
@@ -77,10 +86,56 @@ fn products(threads: usize) {
         let seconds = time(threads, vec![], &[length(m, k), length(k, n), length(m, n)], |slots| {
             let matrix = |slot, (row_stride, col_stride)| Matrix { slot, row_stride, col_stride };
             let [a, b, out] = [matrix(slots[0], a), matrix(slots[1], b), matrix(slots[2], out)];
-            LaunchOp::Gemm(Gemm { m, n, k, alpha: 1.0, beta: 0.0, a, b, c: None, out, batch: axes })
+            LaunchOp::Gemm(Gemm {
+                m,
+                n,
+                k,
+                alpha: 1.0,
+                beta: 0.0,
+                a,
+                b,
+                c: None,
+                out,
+                batch: axes,
+                symmetric: false,
+            })
         });
         let gflops = 2e-9 * (m * n * k * count) as f64 / seconds;
         println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);
+    }
+}
+
+/// What Muon squares: X X' and A A of stacks of matrices. GFLOP/s count the whole result, half of which is mirrored.
+fn symmetric(threads: usize) {
+    for (count, m, k) in [(24, 128, 128), (6, 128, 512), (8, 512, 512), (4, 512, 2048)] {
+        for of_itself in [false, true] {
+            let what = if of_itself { "square of symmetric" } else { "X X' of" };
+            let name = format!("{count} times {what} {m}x{k}");
+            if !wanted(&name) || (of_itself && m != k) {
+                continue;
+            }
+            let seconds = time(threads, vec![], &[count * m * k, count * m * m], |slots| {
+                let matrix = |slot, row_stride, col_stride| Matrix { slot, row_stride, col_stride };
+                let (a, out) = (matrix(slots[0], k, 1), matrix(slots[1], m, 1));
+                let b = if of_itself { a } else { matrix(slots[0], 1, k) };
+                let batch = vec![GemmBatch { count, a: m * k, b: m * k, c: 0, out: m * m }];
+                LaunchOp::Gemm(Gemm {
+                    m,
+                    n: m,
+                    k,
+                    alpha: 1.0,
+                    beta: 0.0,
+                    a,
+                    b,
+                    c: None,
+                    out,
+                    batch,
+                    symmetric: true,
+                })
+            });
+            let gflops = 2e-9 * (m * m * k * count) as f64 / seconds;
+            println!("  {name:<44} {:9.3} ms {gflops:8.1} GFLOP/s", seconds * 1e3);
+        }
     }
 }
 
@@ -120,7 +175,7 @@ fn softmax(threads: usize) {
         apply(Op::Mul, &[0, 4]),
     ];
     let backward =
-        support::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
+        kernels::kernel(&dims, Template::RowReduce { reduced: 1 }, values, vec![store(2, &strides, 5)]);
     tile("softmax backward [64, 8, 256, 256]", threads, backward, &[1 << 25, 1 << 25, 1 << 25]);
 }
 
@@ -160,7 +215,7 @@ fn adamw(threads: usize) {
     }
     const COUNT: usize = 1 << 24;
     let values = vec![load(0, &[1]), load(1, &[1]), apply(Op::Add, &[0, 1])];
-    let add = support::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
+    let add = kernels::kernel(&[COUNT], Template::Map, values, vec![store(0, &[1], 2)]);
     tile("x += y over 16M (12 bytes an element)", threads, add, &[COUNT, COUNT]);
 }
 

@@ -4,12 +4,15 @@
 //! `cargo bench -p device-cpu --bench step [-- PART OF A NAME]`. Besides the time it prints the bytes that a launch reads
 //! and writes by that time.
 
+#[path = "support/kernels.rs"]
+mod kernels;
 mod support;
 
 use device_cpu::Cpu;
 use ops::{DType, Op};
 use plan::*;
 
+use kernels::*;
 use support::*;
 
 const TOKENS: usize = 64 * 256;

@@ -1,13 +1,16 @@
 //! The device: two memories, the loaded plans, and the loop over launches.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use plan::{
     Device, DeviceCaps, DeviceError, IoSlot, Launch, LaunchOp, Plan, PlanSet, Region, Slot, StateLayout,
 };
 
+use crate::groups::{Scratch, groups};
 use crate::memory::Map;
 use crate::pool::{Pool, TaskPanicked};
+use crate::team::{self, Team};
 use crate::tile::{self, Isa, Program, Workspace};
 use crate::{attention, cross_entropy, gemm, panel, scatter};
 
@@ -31,12 +34,16 @@ struct Loaded {
     workspace: Workspace,
     /// Panels that the plan in replay keeps.
     panels: Map,
+    /// Which guards of the plan that is replayed hold. Its memory is kept: a replay asks the heap for nothing.
+    holds: Vec<bool>,
 }
 
 struct LoadedPlan {
     plan: Plan,
     /// One per kernel of the plan.
     programs: Vec<Program>,
+    /// Launches that run side by side.
+    groups: Vec<Range<usize>>,
     kept: panel::Kept,
 }
 
@@ -85,7 +92,16 @@ fn compile(plan: Plan, state_bytes: usize, shape: Option<panel::Shape>) -> Resul
         programs.push(tile::compile(kernel).map_err(|reason| bad(format!("kernel {index}: {reason}")))?);
     }
     let kept = panel::Kept::of(&plan, shape);
-    Ok(LoadedPlan { plan, programs, kept })
+    let scratch = |at: usize, launch: &Launch| match &launch.op {
+        LaunchOp::Gemm(_) if kept.is_read_by(at) => Scratch::None,
+        LaunchOp::Tile { kernel, .. } if programs[*kernel].partials == 0 => Scratch::None,
+        LaunchOp::Gemm(product) if panel::suits(product, shape).is_some() => Scratch::Panels,
+        LaunchOp::Gemm(product) if gemm::scratch(product, shape, 1) == 0 => Scratch::None,
+        LaunchOp::ScatterAdd(_) => Scratch::None,
+        _ => Scratch::Whole,
+    };
+    let groups = groups(&plan, scratch);
+    Ok(LoadedPlan { plan, programs, groups, kept })
 }
 
 impl Loaded {
@@ -128,79 +144,115 @@ impl Loaded {
         index: usize,
         (isa, shape): (Isa, Option<panel::Shape>),
         pool: &mut Pool,
-        mut timed: Option<&mut dyn FnMut(usize, u64)>,
+        timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
-        let holds: Vec<bool> = {
-            let plan = &self.plans[index].plan;
-            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect()
-        };
-        let LoadedPlan { plan, programs, kept } = &mut self.plans[index];
-        kept.forget();
-        let (state, arena) = (self.state.start(), self.arena.start());
-        let address = |slot: &Slot| match slot.region {
-            Region::State => state.wrapping_add(slot.offset),
-            Region::Arena => arena.wrapping_add(slot.offset),
-        };
-        for (at, launch) in plan.launches.iter().enumerate() {
-            if !launch.guards.iter().all(|guard| holds[*guard]) {
-                continue;
-            }
-            let clock = timed.is_some().then(Instant::now);
-            // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
-            // `workspace` is sized; `&mut self` keeps everyone else away from the maps.
-            let outcome = unsafe {
-                match &launch.op {
-                    LaunchOp::Tile { kernel, bindings } => {
-                        let mut addresses = [std::ptr::null_mut(); MAX_BINDINGS];
-                        for (to, slot) in addresses.iter_mut().zip(bindings) {
-                            *to = address(slot).cast::<u32>();
-                        }
-                        let addresses = &addresses[..bindings.len()];
-                        tile::run(&programs[*kernel], addresses, isa, pool, &mut self.workspace)
-                    }
-                    LaunchOp::Gemm(product) => {
-                        let [a, b, out] =
-                            [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
-                        let scratch = self.workspace.shared();
-                        let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
-                        let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
-                        let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
-                        let memory = self.panels.start().cast();
-                        kept.prepare(at, (product, shape), b, memory, pool)
-                            .and_then(|()| gemm::run(product, shape, operands, kept.panels(at, memory), pool))
-                    }
-                    LaunchOp::Attention(launch) => {
-                        let memory = attention::Memory { state, arena };
-                        attention::run(launch, memory, self.workspace.shared(), isa, pool)
-                    }
-                    LaunchOp::AttentionGrad(launch) => {
-                        let memory = attention::Memory { state, arena };
-                        attention::run_grad(launch, memory, self.workspace.shared(), isa, pool)
-                    }
-                    LaunchOp::CrossEntropy(launch) => {
-                        let memory = attention::Memory { state, arena };
-                        cross_entropy::run(launch, memory, self.workspace.shared(), isa, pool)
-                    }
-                    LaunchOp::ScatterAdd(scatter) => {
-                        let [out, ids, source] =
-                            [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
-                        let operands =
-                            scatter::Operands { out: out.cast(), ids: ids.cast(), source: source.cast() };
-                        scatter::run(scatter, operands, pool)
-                    }
-                }
-            };
-            outcome.map_err(|TaskPanicked| DeviceError::Launch {
+        let mut holds = std::mem::take(&mut self.holds);
+        holds.clear();
+        let plan = &self.plans[index].plan;
+        holds.extend(plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))));
+        self.holds = holds;
+        let (loaded, holds) = (&self.plans[index], &self.holds);
+        let plan = &loaded.plan;
+        loaded.kept.forget();
+        let is_due = |at: usize| plan.launches[at].guards.iter().all(|guard| holds[*guard]);
+        // SAFETY: `load` validated the plan against the sizes of both maps and compiled its programs, on which
+        // `workspace` is sized; `&mut self` keeps everyone else away from the maps. Launches that run side by side
+        // do not disturb each other: so `groups` made them.
+        let start = |at: usize, team: &mut Team<'_>| unsafe { self.launch(loaded, at, (isa, shape), team) };
+        let mut run = |group: Range<usize>| {
+            let label = &plan.launches[group.start].label;
+            // SAFETY: as for the launches themselves.
+            let packed = unsafe { self.pack(loaded, group.clone(), shape, pool) };
+            packed.and_then(|()| team::run(pool, group, &start)).map_err(|TaskPanicked| DeviceError::Launch {
                 plan: plan.name.clone(),
-                launch: launch.label.clone(),
+                launch: label.clone(),
                 reason: "a task panicked; this is a bug of the host".to_string(),
-            })?;
-            if let (Some(sink), Some(clock)) = (&mut timed, clock) {
-                sink(at, clock.elapsed().as_nanos() as u64);
+            })
+        };
+        // Launches of a group have the same guards.
+        let Some(sink) = timed else {
+            return loaded.groups.iter().filter(|group| is_due(group.start)).cloned().try_for_each(run);
+        };
+        for at in (0..plan.launches.len()).filter(|at| is_due(*at)) {
+            let clock = Instant::now();
+            run(at..at + 1)?;
+            sink(at, clock.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// Packs what the products of a group are the first to read from kept panels.
+    ///
+    /// # Safety
+    /// The launches are those of a loaded plan, and nobody writes what they read meanwhile.
+    unsafe fn pack(
+        &self,
+        loaded: &LoadedPlan,
+        group: Range<usize>,
+        shape: Option<panel::Shape>,
+        pool: &mut Pool,
+    ) -> Result<(), TaskPanicked> {
+        for at in group {
+            if let LaunchOp::Gemm(product) = &loaded.plan.launches[at].op {
+                let b = self.address(&product.b.slot).cast::<f32>().cast_const();
+                // SAFETY: the caller's; the map has room for the panels of any plan, and one is in replay.
+                unsafe { loaded.kept.prepare(at, (product, shape), b, self.panels.start().cast(), pool)? };
             }
         }
         Ok(())
+    }
+
+    fn address(&self, slot: &Slot) -> *mut u8 {
+        match slot.region {
+            Region::State => self.state.start().wrapping_add(slot.offset),
+            Region::Arena => self.arena.start().wrapping_add(slot.offset),
+        }
+    }
+
+    /// # Safety
+    /// The launch is one of a loaded plan, and nobody else uses what it writes, or writes what it reads, meanwhile.
+    unsafe fn launch(
+        &self,
+        loaded: &LoadedPlan,
+        at: usize,
+        (isa, shape): (Isa, Option<panel::Shape>),
+        team: &mut Team<'_>,
+    ) -> Result<(), TaskPanicked> {
+        let memory = attention::Memory { state: self.state.start(), arena: self.arena.start() };
+        let address = |slot: &Slot| self.address(slot);
+        let scratch = self.workspace.shared();
+        // SAFETY: the caller's.
+        unsafe {
+            match &loaded.plan.launches[at].op {
+                LaunchOp::Tile { kernel, bindings } => {
+                    let mut addresses = [std::ptr::null_mut(); MAX_BINDINGS];
+                    for (to, slot) in addresses.iter_mut().zip(bindings) {
+                        *to = address(slot).cast::<u32>();
+                    }
+                    let addresses = &addresses[..bindings.len()];
+                    tile::run(&loaded.programs[*kernel], addresses, isa, team, &self.workspace)
+                }
+                LaunchOp::Gemm(product) => {
+                    let [a, b, out] = [product.a, product.b, product.out].map(|matrix| address(&matrix.slot));
+                    let c = product.c.map_or(std::ptr::null_mut(), |c| address(&c.slot));
+                    let [a, b, c] = [a, b, c].map(|start| start.cast::<f32>().cast_const());
+                    let operands = gemm::Operands { a, b, c, out: out.cast(), scratch };
+                    let panels = loaded.kept.panels(at, self.panels.start().cast());
+                    gemm::run(product, shape, operands, panels, team)
+                }
+                LaunchOp::Attention(launch) => attention::run(launch, memory, scratch, isa, team),
+                LaunchOp::AttentionGrad(launch) => attention::run_grad(launch, memory, scratch, isa, team),
+                LaunchOp::CrossEntropy(launch) => cross_entropy::run(launch, memory, scratch, isa, team),
+                LaunchOp::ScatterAdd(scatter) => {
+                    let [out, ids, source] =
+                        [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
+                    let operands =
+                        scatter::Operands { out: out.cast(), ids: ids.cast(), source: source.cast() };
+                    scatter::run(scatter, operands, team)
+                }
+            }
+        }
     }
 }
 
@@ -213,14 +265,9 @@ impl Device for Cpu {
         self.loaded = None;
         let arena_bytes = set.arena_bytes();
         let state_bytes = set.states.bytes;
-        let plans = set
-            .plans
-            .into_iter()
-            .map(|plan| compile(plan, state_bytes, self.shape))
-            .collect::<Result<Vec<_>, _>>()?;
         let (shape, threads) = (self.shape, self.pool.threads());
-        let kept = plans.iter().map(|plan| plan.kept.floats()).max().unwrap_or(0);
-        let panels = Map::new("panels", kept * size_of::<f32>())?;
+        let compiled = set.plans.into_iter().map(|plan| compile(plan, state_bytes, shape));
+        let plans = compiled.collect::<Result<Vec<_>, _>>()?;
         let scratch = |launch: &Launch| match &launch.op {
             LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),
@@ -231,6 +278,10 @@ impl Device for Cpu {
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();
         let programs = plans.iter().flat_map(|plan| &plan.programs);
         let workspace = Workspace::new(programs, shared.unwrap_or(0), threads)?;
+        let guards = plans.iter().map(|plan| plan.plan.guards.len()).max();
+        let holds = Vec::with_capacity(guards.unwrap_or(0));
+        let kept = plans.iter().map(|plan| plan.kept.floats()).max().unwrap_or(0);
+        let panels = Map::new("panels", kept * size_of::<f32>())?;
         let state = Map::new("state", state_bytes)?;
         let arena = Map::new("arena", arena_bytes)?;
         for slot in &set.states.slots {
@@ -239,7 +290,7 @@ impl Device for Cpu {
                 return Err(DeviceError::BadPlan { plan: "states".to_string(), reason });
             }
         }
-        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace, panels });
+        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace, panels, holds });
         Ok(())
     }
 

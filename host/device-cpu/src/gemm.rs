@@ -9,7 +9,8 @@ use gemm::Parallelism;
 use plan::{Gemm, GemmBatch, Matrix};
 
 use crate::panel::{self, Shape};
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 
 /// Multiply-adds of a task that is worth handing out: some 20 microseconds.
 const SMALL_TASK: usize = 1 << 21;
@@ -47,7 +48,8 @@ impl Cut {
             return Cut { terms: PART.max(k.div_ceil(PIECES)), ..whole };
         }
         let split = |extent: usize| {
-            let pieces = (one / SMALL_TASK).clamp(1, (extent / BLOCK).clamp(2, PIECES));
+            // Halves of that size still gain more than what waiting for each other costs.
+            let pieces = (2 * one / SMALL_TASK).clamp(1, (extent / BLOCK).clamp(2, PIECES));
             extent.div_ceil(pieces).next_multiple_of(BLOCK_GRAIN).min(extent)
         };
         match m >= n {
@@ -92,11 +94,11 @@ pub unsafe fn run(
     shape: Option<Shape>,
     operands: Operands,
     panels: Option<*const f32>,
-    pool: &mut Pool,
+    team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     if let Some(shape) = panel::suits(gemm, shape).or(shape.filter(|_| panels.is_some())) {
         // SAFETY: the caller's.
-        return unsafe { panel::run(gemm, shape, operands, panels, pool) };
+        return unsafe { panel::run(gemm, shape, operands, panels, team) };
     }
     let cut = Cut::of(gemm);
     let batch = points(gemm);
@@ -134,14 +136,14 @@ pub unsafe fn run(
     };
     let tasks = blocks * batch.div_ceil(cut.batch);
     if gemm.m * gemm.n * gemm.k * batch < SMALL_TASK {
-        return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
+        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
-    pool.run(tasks, &task)?;
+    team.run(tasks, &task)?;
     if parts == 1 {
         return Ok(());
     }
     // SAFETY: the caller's, and the tasks above wrote every part.
-    pool.run(gemm.m.div_ceil(BLOCK_GRAIN), &|_, task| unsafe {
+    team.run(gemm.m.div_ceil(BLOCK_GRAIN), &|_, task| unsafe {
         let rows = task * BLOCK_GRAIN..gemm.m.min((task + 1) * BLOCK_GRAIN);
         add_parts(gemm, operands, rows, parts);
     })

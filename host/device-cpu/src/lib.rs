@@ -8,11 +8,13 @@ mod attention;
 mod cross_entropy;
 mod device;
 mod gemm;
+mod groups;
 mod math;
 mod memory;
 mod panel;
 mod pool;
 mod scatter;
+mod team;
 mod tile;
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const EPOCH: u64 = 1 << 16;
 const JOINED: u64 = OPEN - 1;
 
 /// `(worker, task)`; worker 0 is the caller.
-type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
+pub type Job<'a> = &'a (dyn Fn(usize, usize) + Sync);
 
 /// A task panicked; its launch is incomplete.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 
 use plan::ScatterAdd;
 
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 
 /// Columns one task owns: two cache lines short of what a prefetcher brings anyway.
 const COLUMNS: usize = 64;
@@ -24,7 +25,7 @@ unsafe impl Sync for Operands {}
 
 /// # Safety
 /// The operands are the slots of a launch that passed `Plan::validate`; nobody else uses them meanwhile.
-pub unsafe fn run(scatter: &ScatterAdd, operands: Operands, pool: &mut Pool) -> Result<(), TaskPanicked> {
+pub unsafe fn run(scatter: &ScatterAdd, operands: Operands, team: &mut Team<'_>) -> Result<(), TaskPanicked> {
     let column_tasks = scatter.width.div_ceil(COLUMNS).max(1);
     let rows_each = scatter.rows.div_ceil(TASKS.div_ceil(column_tasks)).max(1);
     let row_tasks = scatter.rows.div_ceil(rows_each);
@@ -39,9 +40,9 @@ pub unsafe fn run(scatter: &ScatterAdd, operands: Operands, pool: &mut Pool) -> 
     };
     let tasks = row_tasks * column_tasks;
     if (scatter.rows + scatter.count) * scatter.width < INLINE_ELEMENTS {
-        return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
+        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
-    pool.run(tasks, &task)
+    team.run(tasks, &task)
 }
 
 unsafe fn scatter_part(

@@ -73,10 +73,13 @@ fn gemm(product: &Gemm) -> Cost {
     let mut touched = distinct(&product.a, product.m, product.k, batches(|axis| axis.a))
         + distinct(&product.b, product.k, product.n, batches(|axis| axis.b))
         + elements;
-    let mut flops = 2.0 * elements * product.k as f64;
+    // Of a symmetric result one triangle is computed.
+    let computed =
+        if product.symmetric { (batch * product.m * (product.m + 1) / 2) as f64 } else { elements };
+    let mut flops = 2.0 * computed * product.k as f64;
     if let Some(c) = &product.c {
         touched += distinct(c, product.m, product.n, batches(|axis| axis.c));
-        flops += 2.0 * elements;
+        flops += 2.0 * computed;
     }
     Cost { flops, bytes: ELEMENT * touched }
 }
@@ -249,12 +252,15 @@ mod tests {
             c: None,
             out: matrix(2, 3),
             batch: vec![],
+            symmetric: false,
         };
         assert_eq!(gemm(&product), Cost { flops: 60.0, bytes: 4.0 * (10.0 + 15.0 + 6.0) });
         product.batch = vec![GemmBatch { count: 7, a: 10, b: 0, c: 0, out: 6 }];
         assert_eq!(gemm(&product), Cost { flops: 420.0, bytes: 4.0 * (70.0 + 15.0 + 42.0) });
         product.c = Some(Matrix { row_stride: 0, ..matrix(1, 3) });
         assert_eq!(gemm(&product), Cost { flops: 420.0 + 84.0, bytes: 4.0 * (70.0 + 15.0 + 42.0 + 3.0) });
+        (product.n, product.out, product.symmetric) = (2, matrix(2, 2), true);
+        assert_eq!(gemm(&product).flops, 7.0 * 3.0 * (2.0 * 5.0 + 2.0));
     }
 
     fn value(expr: Expr, domain: Domain) -> Value {

@@ -83,6 +83,9 @@ pub struct Gemm {
     pub out: Matrix,
     /// Batch axes, outermost first; none for a single product.
     pub batch: Vec<GemmBatch>,
+    /// The result is its own transpose at each point of the batch, rounding aside, and so is `c`: a device may compute one
+    /// triangle and mirror it.
+    pub symmetric: bool,
 }
 
 /// A strided matrix. Strides are in elements and may be 0 (a repeated operand) but not negative.

@@ -126,7 +126,8 @@ impl Display for Launch {
                 bindings.iter().try_for_each(|slot| write!(f, " {slot}"))
             }
             LaunchOp::Gemm(g) => {
-                write!(f, "gemm {}x{}x{} alpha {:?}", g.m, g.n, g.k, g.alpha)?;
+                let symmetric = if g.symmetric { "symmetric " } else { "" };
+                write!(f, "{symmetric}gemm {}x{}x{} alpha {:?}", g.m, g.n, g.k, g.alpha)?;
                 for (name, x) in [("a", g.a), ("b", g.b), ("out", g.out)] {
                     write!(f, " {name} {} ({}, {})", x.slot, x.row_stride, x.col_stride)?;
                 }

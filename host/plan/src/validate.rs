@@ -85,6 +85,7 @@ impl Plan {
 
 impl Gemm {
     fn check(&self) -> Check {
+        ensure(!self.symmetric || self.m == self.n, || format!("{}x{} cannot be symmetric", self.m, self.n))?;
         let axes = |stride: fn(&GemmBatch) -> usize| {
             self.batch.iter().map(|axis| (axis.count, stride(axis))).collect::<Vec<_>>()
         };

@@ -11,6 +11,7 @@ use crate::view::View;
 pub fn lower(
     graph: &Graph,
     id: NodeId,
+    is_symmetric: bool,
     at: impl Fn(NodeId) -> Result<(Slot, Vec<usize>), String>,
 ) -> Result<Gemm, String> {
     let node = graph.node(id);
@@ -88,5 +89,6 @@ pub fn lower(
             col_stride: single("columns of the result", view_out.collapse(out_dims, columns))?,
         },
         batch: batch_axes.chain(split_rows).filter(|batch| batch.count > 1).collect(),
+        symmetric: is_symmetric,
     })
 }

@@ -4,6 +4,7 @@ mod attention;
 mod cross_entropy;
 mod gemm;
 mod space;
+mod symmetric;
 mod tile;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
         slots: &module.slots,
         kernels: Vec::new(),
         known: HashMap::new(),
+        bases: symmetric::bases(&module.graph),
     };
     let mut launches = Vec::with_capacity(module.order.len());
     for index in &module.order {
@@ -88,13 +90,18 @@ struct Lowerer<'a> {
     kernels: Vec<TileKernel>,
     /// Index of each kernel by its text: equal layers share one.
     known: HashMap<String, usize>,
+    /// Of nodes that are symmetric matrices.
+    bases: Vec<Option<NodeId>>,
 }
 
 impl Lowerer<'_> {
     fn launch(&mut self, cluster: &Cluster) -> Result<Launch, String> {
         let first = cluster.nodes[0];
         let op = match self.analysis.kind(first) {
-            Kind::Gemm => LaunchOp::Gemm(gemm::lower(self.graph, first, |id| self.at(id))?),
+            Kind::Gemm => {
+                let is_symmetric = self.bases[first.index()].is_some();
+                LaunchOp::Gemm(gemm::lower(self.graph, first, is_symmetric, |id| self.at(id))?)
+            }
             Kind::Scatter => self.scatter(first)?,
             Kind::Attention => attention::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
             Kind::CrossEntropy => cross_entropy::lower(self.graph, &cluster.nodes, |id| self.at(id))?,

@@ -12,7 +12,8 @@ mod sight;
 
 use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape, Heads, Region, Slot};
 
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 use crate::tile::Isa;
 use backward::Sums;
 #[cfg(target_arch = "x86_64")]
@@ -107,16 +108,16 @@ fn blocks_of_group(shape: &AttentionShape) -> usize {
 }
 
 fn share(
-    pool: &mut Pool,
+    team: &mut Team<'_>,
     shape: &AttentionShape,
     tasks: usize,
     task: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), TaskPanicked> {
     let AttentionShape { batch, heads, queries, keys, width, value_width, .. } = *shape;
     if batch * heads * queries * keys * (width + value_width) < SMALL {
-        return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
+        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
-    pool.run(tasks, task)
+    team.run(tasks, task)
 }
 
 /// # Safety
@@ -127,13 +128,13 @@ pub unsafe fn run(
     memory: Memory,
     scratch: *mut f32,
     isa: Isa,
-    pool: &mut Pool,
+    team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let shape = &launch.shape;
     let cut = Cut::of(shape);
     let blocks = cut.blocks();
     let (memory, scratch, floats) = (&memory, &Scratch(scratch), forward::scratch(shape));
-    share(pool, shape, shape.batch * cut.runs * blocks, &|worker, task| {
+    share(team, shape, shape.batch * cut.runs * blocks, &|worker, task| {
         let run = task / blocks;
         // Under a causal mask later blocks are larger: they go first.
         let rows = cut.block(run / cut.runs, run % cut.runs, blocks - 1 - task % blocks);
@@ -149,17 +150,17 @@ pub unsafe fn run_grad(
     memory: Memory,
     scratch: *mut f32,
     isa: Isa,
-    pool: &mut Pool,
+    team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let shape = &launch.shape;
     let cut = Cut::of(shape);
     let (splits, count) = (splits(shape), blocks_of_group(shape));
     let (sum_floats, floats) = (Sums::floats(shape), backward::scratch(shape));
-    let all_sums = &Scratch(scratch.wrapping_add(pool.threads() * floats));
+    let all_sums = &Scratch(scratch.wrapping_add(team.threads() * floats));
     let (memory, scratch) = (&memory, &Scratch(scratch));
     let pairs = shape.batch * shape.groups;
     let runs = cut.runs / shape.groups;
-    share(pool, shape, pairs * splits, &|worker, task| {
+    share(team, shape, pairs * splits, &|worker, task| {
         let (pair, part) = (task / splits, task % splits);
         let (batch, group) = (pair / shape.groups, pair % shape.groups);
         let own = all_sums.part(if splits > 1 { task } else { worker }, sum_floats);
@@ -181,7 +182,7 @@ pub unsafe fn run_grad(
         return Ok(());
     }
     let pieces = shape.keys.div_ceil(KEYS_OF_SUMS);
-    share(pool, shape, pairs * pieces, &|_, task| {
+    share(team, shape, pairs * pieces, &|_, task| {
         let (pair, first) = (task / pieces, task % pieces * KEYS_OF_SUMS);
         let keys = first..shape.keys.min(first + KEYS_OF_SUMS);
         let parts = (all_sums.part(pair * splits, sum_floats), splits);

@@ -21,7 +21,8 @@ use crate::attention::has_fma;
 #[cfg(target_arch = "x86_64")]
 use crate::attention::lanes::{Avx2, Avx512};
 use crate::attention::lanes::{LANES, Lanes, Portable};
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 use crate::tile::Isa;
 use cut::{Cut, PANEL, Places};
 
@@ -76,10 +77,10 @@ pub unsafe fn run(
     memory: Memory,
     scratch: *mut f32,
     isa: Isa,
-    pool: &mut Pool,
+    team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let cut = Cut::of(launch);
-    let (places, _) = Places::new(launch, &cut, scratch, pool.threads());
+    let (places, _) = Places::new(launch, &cut, scratch, team.threads());
     let kernel = &Kernel { launch, memory, cut, places };
     let is_small = cut.tokens * cut.width * cut.vocabulary < SMALL;
     let mut share = |tasks: usize, tokens: Range<usize>, step: fn(usize) -> Step| {
@@ -88,8 +89,8 @@ pub unsafe fn run(
             kernel.run(isa, worker, tokens.clone(), step(index));
         };
         match is_small {
-            true => pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index))),
-            false => pool.run(tasks, &task),
+            true => team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index))),
+            false => team.run(tasks, &task),
         }
     };
     for chunk in 0..cut.chunks() {

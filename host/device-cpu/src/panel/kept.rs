@@ -3,19 +3,25 @@
 //! A memory that is read chunk by chunk multiplies the same weights with a few rows again and again. Packed anew each time,
 //! they cost half as much as the product; kept in panels, a product only reads.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use plan::{Gemm, LaunchOp, Matrix, Plan, Region, Slot};
 
-use super::kernel::Shape;
-use super::pack;
+use super::kernel::{Rows, Shape, TILE};
+use super::{Point, even, pack, write};
 use crate::pool::{Pool, TaskPanicked};
 
 /// Most rows of a product that reads kept panels: with more of them, packing is cheap beside it.
 const FEW_ROWS: usize = 128;
 /// Products that pay for packing once, and for the memory.
 const FEWEST_READERS: usize = 3;
+
+/// Terms that are multiplied at a time, with all rows of some tiles: so much of a panel lies in the first cache.
+const TERMS: usize = 256;
+/// Tiles of one column of them.
+const TILES: usize = 12;
 
 /// What a plan keeps.
 #[derive(Default)]
@@ -25,7 +31,7 @@ pub struct Kept {
     /// Where each begins, in floats.
     starts: Vec<usize>,
     /// Whether it has been packed in this replay.
-    ready: Vec<bool>,
+    ready: Vec<Cell<bool>>,
     /// Floats of all.
     floats: usize,
 }
@@ -48,7 +54,7 @@ impl Kept {
             let (k, n) = stretch.extents;
             kept.floats += k * n.next_multiple_of(2 * shape.lanes);
         }
-        kept.ready = vec![false; kept.starts.len()];
+        kept.ready = vec![Cell::new(false); kept.starts.len()];
         kept
     }
 
@@ -58,8 +64,13 @@ impl Kept {
     }
 
     /// Forgets what was packed: to be called when a replay starts.
-    pub fn forget(&mut self) {
-        self.ready.fill(false);
+    pub fn forget(&self) {
+        self.ready.iter().for_each(|ready| ready.set(false));
+    }
+
+    /// Whether a launch is a product that reads kept panels.
+    pub fn is_read_by(&self, launch: usize) -> bool {
+        self.read_by[launch].is_some()
     }
 
     /// Packs what a launch reads, if that has not been done in this replay.
@@ -67,7 +78,7 @@ impl Kept {
     /// # Safety
     /// As for [`super::run`]; `memory` has [`Kept::floats`] floats, which nobody else uses.
     pub unsafe fn prepare(
-        &mut self,
+        &self,
         launch: usize,
         (gemm, shape): (&Gemm, Option<Shape>),
         b: *const f32,
@@ -75,7 +86,7 @@ impl Kept {
         pool: &mut Pool,
     ) -> Result<(), TaskPanicked> {
         let (Some(index), Some(shape)) = (self.read_by[launch], shape) else { return Ok(()) };
-        if std::mem::replace(&mut self.ready[index], true) {
+        if self.ready[index].replace(true) {
             return Ok(());
         }
         // SAFETY: the caller's; the panels of one operand are its own.
@@ -97,6 +108,7 @@ fn stretches(plan: &Plan) -> Vec<Stretch> {
         if let LaunchOp::Gemm(gemm) = &launch.op
             && gemm.batch.is_empty()
             && (2..=FEW_ROWS).contains(&gemm.m)
+            && !gemm.symmetric
         {
             let Matrix { slot, row_stride, col_stride } = gemm.b;
             let key = (slot.region, slot.offset, row_stride, col_stride, gemm.k, gemm.n);
@@ -149,4 +161,57 @@ unsafe fn pack_all(
         // SAFETY: the caller's; panels stand in the order of their columns, `k` floats for each column.
         unsafe { pack::pack(from, width, between.1.add(columns.start * gemm.k)) };
     })
+}
+
+/// Some columns (`across`) times some rows (`down`) of a product, c included.
+///
+/// # Safety
+/// As for [`super::run`]: `panels` are those of b; nobody else uses this block of the result meanwhile.
+pub unsafe fn block_of(
+    gemm: &Gemm,
+    shape: Shape,
+    point: Point,
+    (across, down): (Range<usize>, Range<usize>),
+    panels: *const f32,
+) {
+    let mut tiles = [[0.0f32; TILE]; TILES];
+    let height = even(down.len(), shape.rows);
+    for column in across.clone().step_by(2 * shape.lanes) {
+        let width = shape.width(across.end - column);
+        let count = width.min(across.end - column);
+        // Each column has k floats, and only the last panel may be narrower.
+        let panel = panels.wrapping_add(column * gemm.k);
+        for first in down.clone().step_by(TILES * height) {
+            let rows = first..down.end.min(first + TILES * height);
+            let used = rows.len().div_ceil(height);
+            for term in (0..gemm.k).step_by(TERMS) {
+                let terms = TERMS.min(gemm.k - term);
+                let part = panel.wrapping_add(term * width);
+                for (index, tile) in tiles[..used].iter_mut().enumerate() {
+                    let row = rows.start + index * height;
+                    let start = point.a.wrapping_add(row * gemm.a.row_stride + term * gemm.a.col_stride);
+                    let from = Rows { start, row_stride: gemm.a.row_stride, k_stride: gemm.a.col_stride };
+                    // The first two tiles fetch the next part, half each: it would come too slowly once it is needed.
+                    let ahead = match index {
+                        0 | 1 => part.wrapping_add(terms * width + index * terms * shape.lanes),
+                        _ => part,
+                    };
+                    let (high, tile) = (height.min(rows.end - row), (tile.as_mut_ptr(), term > 0));
+                    // SAFETY: the caller's: the rows and the terms are within the block.
+                    unsafe { shape.multiply(high, from, (part, ahead), (terms, width), tile) };
+                }
+            }
+            for row in rows.clone() {
+                let index = row - rows.start;
+                let sums = &tiles[index / height][index % height * width..][..count];
+                let addend = gemm.c.as_ref().map(|c| {
+                    let at = point.c.wrapping_add(row * c.row_stride + column * c.col_stride);
+                    (gemm.beta, (at, c.col_stride))
+                });
+                let out = point.out.wrapping_add(row * gemm.out.row_stride + column * gemm.out.col_stride);
+                // SAFETY: the caller's: `count` elements of this row of the block.
+                unsafe { write(sums, (gemm.alpha, addend), (out, gemm.out.col_stride)) };
+            }
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! The inner loop of a product: some rows of one operand, number by number, times a panel of the other.
 //!
-//! `tile[r][x] += sum over k of rows[r, k] * panel[k, x]`, the sums in order of k. A panel is packed: its columns are one or
-//! two vectors wide, and row k follows row k - 1. Rows are read where they lie, at any strides. With twelve rows of two
-//! vectors (six on AVX2) all registers are in use, and a number that was read once is used for two vectors.
+//! `tile[r][x] = sum over k of rows[r, k] * panel[k, x]`, if need be added to what the tile holds, the sums in order
+//! of k. A panel is packed: its columns are one or two vectors wide, and row k follows row k - 1. Rows are read where they
+//! lie, at any strides. With twelve rows of two vectors (six on AVX2) all registers are in use, and a number that was read
+//! once is used for two vectors.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -57,8 +58,8 @@ impl Shape {
         if columns > self.lanes { 2 * self.lanes } else { self.lanes }
     }
 
-    /// Adds to `count` rows (at most `self.rows`) of a tile of `width` columns. Meanwhile `k` vectors are fetched from `ahead`
-    /// on, which need not be readable.
+    /// Fills `count` rows (at most `self.rows`) of a tile of `width` columns, or adds to what is there where its flag says
+    /// so. Meanwhile `k` vectors are fetched from `ahead` on, which need not be readable.
     ///
     /// # Safety
     /// The shape is of this machine; `k` numbers of each row and `k * width` floats of the panel are readable; `tile` has
@@ -69,7 +70,7 @@ impl Shape {
         rows: Rows,
         (panel, ahead): (*const f32, *const f32),
         (k, width): (usize, usize),
-        tile: *mut f32,
+        tile: (*mut f32, bool),
     ) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the caller's.
@@ -110,7 +111,7 @@ fn has_fma() -> bool {
 
 /// A kernel: the same text for each width of vector.
 macro_rules! kernel {
-    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
+    ($name:ident, $features:literal, $vector:ty, $lanes:literal, $zero:ident, $load:ident, $splat:ident, $fma:ident, $store:ident) => {
         /// # Safety
         /// As for [`Shape::multiply`], with `R` rows and `V` vectors.
         #[cfg(target_arch = "x86_64")]
@@ -120,12 +121,17 @@ macro_rules! kernel {
             panel: *const f32,
             ahead: *const f32,
             k: usize,
-            tile: *mut f32,
+            (tile, adds): (*mut f32, bool),
         ) {
-            let mut sums: [[$vector; V]; R] = std::array::from_fn(|row| {
-                // SAFETY: the caller's: R rows of V vectors are there.
-                std::array::from_fn(|vector| unsafe { $load(tile.add((row * V + vector) * $lanes)) })
-            });
+            let mut sums = [[$zero(); V]; R];
+            if adds {
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for (vector, sum) in sums.iter_mut().enumerate() {
+                        // SAFETY: the caller's: R rows of V vectors are there.
+                        *sum = unsafe { $load(tile.add((row * V + vector) * $lanes)) };
+                    }
+                }
+            }
             let starts: [*const f32; R] =
                 std::array::from_fn(|row| rows.start.wrapping_add(row * rows.row_stride));
             for term in 0..k {
@@ -152,5 +158,25 @@ macro_rules! kernel {
     };
 }
 
-kernel!(avx512, "avx512f", __m512, 16, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
-kernel!(avx2, "avx2,fma", __m256, 8, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+kernel!(
+    avx512,
+    "avx512f",
+    __m512,
+    16,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps,
+    _mm512_storeu_ps
+);
+kernel!(
+    avx2,
+    "avx2,fma",
+    __m256,
+    8,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps,
+    _mm256_storeu_ps
+);

@@ -6,6 +6,7 @@
 
 mod kept;
 mod kernel;
+mod mirror;
 mod pack;
 
 use std::ops::Range;
@@ -13,21 +14,26 @@ use std::ops::Range;
 use plan::{Gemm, GemmBatch, Matrix};
 
 use crate::gemm::{Operands, at_point};
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 pub use kept::Kept;
 pub use kernel::Shape;
 use kernel::{Rows, TILE};
 use pack::Columns;
 
-/// Longest sum of a panel that is packed for one product: it still lies in the second cache.
+/// Longest sum that is packed whole: a panel of that length still lies in the second cache.
 const LONGEST: usize = 2048;
-/// Terms that are multiplied at a time, with all rows of some tiles: so much of a panel lies in the first cache.
-const TERMS: usize = 256;
-/// Tiles of one column of them.
-const TILES: usize = 12;
+
+/// Terms of a symmetric result's sums that are packed at once, so that more of its rows stay in the second cache beside
+/// them. What the sums have come to waits in the result: no bit depends on it.
+const TERMS: usize = 512;
 
 /// Floats that a thread packs at once.
 pub const PANEL: usize = LONGEST * 32;
+
+fn terms(gemm: &Gemm) -> usize {
+    if gemm.symmetric { TERMS } else { LONGEST }.min(gemm.k)
+}
 
 /// Which operand of a product is packed. The other's numbers are multiplied with its columns one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,13 +67,15 @@ impl Packed {
 ///
 /// Measured: the library gathers the columns of a transposed b one by one, which costs it up to nineteen parts in twenty
 /// where a has few rows and a tenth where it has a thousand. Of other forms it packs little. A single row is a sum over b
-/// as it lies, and short sums of many rows are the library's.
+/// as it lies, and short sums of many rows are the library's. It knows nothing of symmetric results, half of which it would
+/// compute for nothing.
 pub fn suits(gemm: &Gemm, shape: Option<Shape>) -> Option<Shape> {
     let Gemm { m, n, k, .. } = *gemm;
     let is_transposed = gemm.b.row_stride == 1 && gemm.b.col_stride != 1;
     let few_rows = m <= 128;
     let some_rows = k >= 128 && (m <= 512 || n * k <= 1 << 18);
-    shape.filter(|_| is_transposed && m > 1 && k <= LONGEST && (few_rows || some_rows))
+    let pays = is_transposed && k <= LONGEST && (few_rows || some_rows);
+    shape.filter(|_| m > 1 && (pays || gemm.symmetric))
 }
 
 /// How a product is cut into tasks. No element depends on it: its sum runs over k in order, wherever it is formed.
@@ -87,17 +95,17 @@ impl Cut {
         let (across, down) = if packed == Packed::Right { (n, m) } else { (m, n) };
         let one = m * n * k;
         // Rows that are read once for each panel should still lie in the second cache then.
-        let near = (NEAR / k).max(8 * shape.rows) / shape.rows * shape.rows;
+        let near = (NEAR / terms(gemm)).max(8 * shape.rows);
         // Pieces that lie below one another pack the same panel each: no more of them than threads can use.
         let most = PIECES_OF_A_THREAD * threads;
         let pieces = (one / TASK).clamp(1, most.div_ceil(batch));
         let panels = across.div_ceil(2 * shape.lanes);
         let beside = pieces.min(panels);
-        let below = pieces.div_ceil(beside);
+        let below = pieces.div_ceil(beside).max(down.div_ceil(near));
         Cut {
             packed,
             across: panels.div_ceil(beside) * 2 * shape.lanes,
-            down: down.div_ceil(below).next_multiple_of(shape.rows).min(near),
+            down: down.div_ceil(below).next_multiple_of(shape.rows),
             batch: if pieces > 1 { 1 } else { (TASK / one.max(1)).clamp(1, batch.div_ceil(most)) },
         }
     }
@@ -118,11 +126,11 @@ pub unsafe fn run(
     shape: Shape,
     operands: Operands,
     panels: Option<*const f32>,
-    pool: &mut Pool,
+    team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let batch: usize = gemm.batch.iter().map(|axis| axis.count).product();
     let packed = if panels.is_some() { Packed::Right } else { Packed::cheaper(gemm, shape) };
-    let cut = Cut::of(gemm, shape, packed, batch, pool.threads());
+    let cut = Cut::of(gemm, shape, packed, batch, team.threads());
     let panels = Panels(panels);
     let panels = &panels;
     let (across, down) = if cut.packed == Packed::Right { (gemm.n, gemm.m) } else { (gemm.m, gemm.n) };
@@ -141,18 +149,22 @@ pub unsafe fn run(
                 c: operands.c.wrapping_add(at(|axis| axis.c)),
                 out: operands.out.wrapping_add(at(|axis| axis.out)),
             };
-            let source = match panels.0 {
-                Some(panels) => Source::Kept(panels),
-                None => Source::Scratch(operands.scratch.wrapping_add(worker * PANEL)),
-            };
             // SAFETY: the caller's; tasks have different blocks, and workers their own scratch.
-            unsafe { block_of(gemm, shape, cut.packed, point, part.clone(), source) };
+            unsafe {
+                match panels.0 {
+                    Some(panels) => kept::block_of(gemm, shape, point, part.clone(), panels),
+                    None => {
+                        let scratch = operands.scratch.add(worker * PANEL);
+                        block_of(gemm, shape, cut.packed, point, part.clone(), scratch);
+                    }
+                }
+            };
         }
     };
     if gemm.m * gemm.n * gemm.k * batch < 2 * TASK {
-        return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
+        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
-    pool.run(tasks, &task)
+    team.run(tasks, &task)
 }
 
 /// The starts of the matrices at one point of the batch.
@@ -170,26 +182,18 @@ struct Panels(Option<*const f32>);
 // SAFETY: tasks only read them.
 unsafe impl Sync for Panels {}
 
-/// Where panels are read from.
-#[derive(Clone, Copy)]
-enum Source {
-    /// They are packed here first, [`PANEL`] floats.
-    Scratch(*mut f32),
-    /// All panels of the operand, in the order of their columns.
-    Kept(*const f32),
-}
-
-/// Some packed columns (`across`) times some rows (`down`) at one point, c included.
+/// Some packed columns (`across`) times some rows (`down`) at one point, c included. Of a symmetric result that is what
+/// lies below the diagonal of these, and its mirror image.
 ///
 /// # Safety
-/// As for [`run`]; nobody else uses this block of the result or the scratch meanwhile.
+/// As for [`run`]; nobody else uses this block of the result or the `scratch` of [`PANEL`] floats meanwhile.
 unsafe fn block_of(
     gemm: &Gemm,
     shape: Shape,
     packed: Packed,
     point: Point,
     (across, down): (Range<usize>, Range<usize>),
-    source: Source,
+    scratch: *mut f32,
 ) {
     // As if b were packed; else everything is transposed.
     let turned = packed == Packed::Left;
@@ -201,88 +205,120 @@ unsafe fn block_of(
     let (row_start, column_start) = if turned { (point.b, point.a) } else { (point.a, point.b) };
     let ((row_stride, row_k), (column_k, column_stride)) = (strides(by_row), strides(by_column));
     let (out_row, out_column) = strides(&gemm.out);
-    // Tiles of one height, as far as it goes: a low one cannot keep the machine busy.
-    let height = down.len().div_ceil(down.len().div_ceil(shape.rows));
-    let mut tiles = [[0.0f32; TILE]; TILES];
-    let mut column = across.start;
-    while column < across.end {
+    let mut tile = [0.0f32; TILE];
+    let most = terms(gemm);
+    // What lies above a diagonal is left out by whole tiles; else tiles are of one height, since a low one is slow.
+    let step = if gemm.symmetric { shape.rows } else { even(down.len(), shape.rows) };
+    for (term, column) in starts(gemm.k, most, &across, 2 * shape.lanes) {
+        let (k, is_first, is_last) = (most.min(gemm.k - term), term == 0, term + most >= gemm.k);
         let width = shape.width(across.end - column);
         let count = width.min(across.end - column);
-        let panel = match source {
-            Source::Scratch(scratch) => {
-                let from = Columns {
-                    start: column_start.wrapping_add(column * column_stride),
-                    column_stride,
-                    k_stride: column_k,
-                    columns: count,
-                    k: gemm.k,
-                };
-                // SAFETY: the caller's: the columns are within the block, and a panel of k rows fits the scratch.
-                unsafe { pack::pack(from, width, scratch) };
-                scratch.cast_const()
-            }
-            // Each column has k floats, and only the last panel may be narrower.
-            Source::Kept(panels) => panels.wrapping_add(column * gemm.k),
+        // The first tile that reaches the diagonal.
+        let above =
+            if gemm.symmetric { column.saturating_sub(down.start) / shape.rows * shape.rows } else { 0 };
+        if down.start + above >= down.end {
+            continue;
+        }
+        let from = Columns {
+            start: column_start.wrapping_add(column * column_stride + term * column_k),
+            column_stride,
+            k_stride: column_k,
+            columns: count,
+            k,
         };
-        for rows in (down.clone().step_by(TILES * height)).map(|row| row..down.end.min(row + TILES * height))
-        {
-            let used = rows.len().div_ceil(height);
-            tiles[..used].iter_mut().for_each(|tile| tile[..height * width].fill(0.0));
-            for term in (0..gemm.k).step_by(TERMS) {
-                let terms = TERMS.min(gemm.k - term);
-                let part = panel.wrapping_add(term * width);
-                for (index, tile) in tiles[..used].iter_mut().enumerate() {
-                    let row = rows.start + index * height;
-                    let start = row_start.wrapping_add(row * row_stride + term * row_k);
-                    let from = Rows { start, row_stride, k_stride: row_k };
-                    // The first two tiles fetch the next part, half each: it would come too slowly once it is needed.
-                    let ahead = match source {
-                        Source::Kept(_) if index < 2 => {
-                            part.wrapping_add(terms * width + index * terms * shape.lanes)
-                        }
-                        _ => part,
-                    };
-                    let high = height.min(rows.end - row);
-                    // SAFETY: the caller's: the rows and the terms are within the block.
-                    unsafe { shape.multiply(high, from, (part, ahead), (terms, width), tile.as_mut_ptr()) };
+        // SAFETY: the caller's: the columns are within the block, and a panel of k rows fits the scratch.
+        unsafe { pack::pack(from, width, scratch) };
+        for row in (down.start + above..down.end).step_by(step) {
+            let height = step.min(down.end - row);
+            let start = row_start.wrapping_add(row * row_stride + term * row_k);
+            let from = Rows { start, row_stride, k_stride: row_k };
+            let out = |index: usize| point.out.wrapping_add((row + index) * out_row + column * out_column);
+            // How many of a row's columns are computed.
+            let count = |index: usize| match gemm.symmetric {
+                true => count.min((row + index + 1).saturating_sub(column)),
+                false => count,
+            };
+            if !is_first {
+                for (index, sums) in tile.chunks_exact_mut(width).take(height).enumerate() {
+                    // SAFETY: the caller's: elements of this row of the block, which an earlier round wrote.
+                    unsafe { read(&mut sums[..count(index)], (out(index), out_column)) };
                 }
             }
-            for row in rows.clone() {
-                let index = row - rows.start;
-                let sums = &tiles[index / height][index % height * width..][..count];
-                let out = point.out.wrapping_add(row * out_row + column * out_column);
+            // SAFETY: the caller's: the rows are within the block.
+            unsafe {
+                let panel = scratch.cast_const();
+                shape.multiply(height, from, (panel, panel), (k, width), (tile.as_mut_ptr(), !is_first));
+            }
+            for (index, sums) in tile.chunks_exact(width).take(height).enumerate() {
                 let addend = gemm.c.as_ref().map(|matrix| {
                     let (c_row, c_column) = strides(matrix);
-                    (point.c.wrapping_add(row * c_row + column * c_column), c_column)
+                    (point.c.wrapping_add((row + index) * c_row + column * c_column), c_column)
                 });
-                // SAFETY: the caller's: `count` elements of this row of the block.
-                unsafe { write(sums, gemm, addend, (out, out_column)) };
+                let scale = if is_last { (gemm.alpha, addend.map(|c| (gemm.beta, c))) } else { (1.0, None) };
+                // SAFETY: the caller's: elements of this row of the block.
+                unsafe { write(&sums[..count(index)], scale, (out(index), out_column)) };
+            }
+            if gemm.symmetric && is_last {
+                let (rows, columns) = (row..row + height, column..column + count(height - 1));
+                // SAFETY: the caller's: what lies above the diagonal belongs to the block whose mirror image it is.
+                unsafe { mirror::mirror(point.out, (out_row, out_column), rows, columns) };
             }
         }
-        column += width;
     }
 }
 
-/// `alpha * sums + beta * c` along a row of a tile.
+/// The height of as few tiles as rows need, all as high as each other but for the last.
+fn even(rows: usize, most: usize) -> usize {
+    rows.div_ceil(rows.div_ceil(most).max(1))
+}
+
+/// Where the rounds of a block begin: terms of the sum, and within them columns.
+fn starts(
+    k: usize,
+    terms: usize,
+    across: &Range<usize>,
+    columns: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let across = across.clone();
+    (0..k)
+        .step_by(terms)
+        .flat_map(move |term| across.clone().step_by(columns).map(move |column| (term, column)))
+}
+
+/// A row of a tile from where it waits.
+///
+/// # Safety
+/// As many elements as there are sums can be read, with their stride.
+unsafe fn read(sums: &mut [f32], (out, stride): (*mut f32, usize)) {
+    for (index, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: the caller's.
+        *sum = unsafe { *out.add(index * stride) };
+    }
+}
+
+/// alpha, and where there is a c its factor, its first element and its stride.
+type Scale = (f32, Option<(f32, (*const f32, usize))>);
+
+/// `alpha * sums`, or with c `alpha * sums + beta * c`, along a row of a tile.
 ///
 /// # Safety
 /// As many elements as there are sums can be read at c and written at out, with their strides.
-unsafe fn write(sums: &[f32], gemm: &Gemm, c: Option<(*const f32, usize)>, (out, stride): (*mut f32, usize)) {
+unsafe fn write(sums: &[f32], (alpha, c): Scale, (out, stride): (*mut f32, usize)) {
     // SAFETY: the caller's.
     unsafe {
         match c {
             None if stride == 1 => {
                 let out = std::slice::from_raw_parts_mut(out, sums.len());
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = gemm.alpha * sum);
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out = alpha * sum);
             }
             None => {
                 for (index, sum) in sums.iter().enumerate() {
-                    *out.add(index * stride) = gemm.alpha * sum;
+                    *out.add(index * stride) = alpha * sum;
                 }
             }
-            Some((c, c_stride)) => {
+            Some((beta, (c, c_stride))) => {
                 for (index, sum) in sums.iter().enumerate() {
-                    *out.add(index * stride) = gemm.alpha * sum + gemm.beta * *c.add(index * c_stride);
+                    *out.add(index * stride) = alpha * sum + beta * *c.add(index * c_stride);
                 }
             }
         }

@@ -14,6 +14,7 @@ fn product([m, n, k]: [usize; 3], a: Slot, (b, b_strides): (Slot, [usize; 2]), o
         k,
         alpha: 1.0,
         beta: 0.0,
+        symmetric: false,
         a: matrix(a, [k, 1]),
         b: matrix(b, b_strides),
         c: None,

@@ -35,6 +35,7 @@ impl Form {
             c: self.c.map(|strides| matrix(slots[3], strides)),
             out: matrix(slots[2], self.out),
             batch: self.batch.clone(),
+            symmetric: false,
         }
     }
 
@@ -154,6 +155,61 @@ fn batches_of_heads_read_in_place() {
             batch: heads(scores, in_place, in_place),
         }
         .check();
+    }
+}
+
+/// A stack of X X' + c, and of X X for a symmetric X: whether one triangle is computed or both is seen in no number, except that the
+/// result is its own transpose to the bit.
+#[test]
+fn symmetric_products_are_mirrored() {
+    for (count, m, k) in [(1, 5, 3), (3, 37, 64), (2, 100, 700), (1, 290, 1100), (5, 64, 64)] {
+        let mut random = Random(m as u64);
+        let mut numbers = |length: usize| (0..length).map(|_| random.float()).collect::<Vec<f32>>();
+        let (x, mut c) = (numbers(count * m * k), numbers(count * m * m));
+        for index in 0..c.len() {
+            let (point, row, column) = (index / (m * m), index / m % m, index % m);
+            if row > column {
+                c[index] = c[point * m * m + column * m + row];
+            }
+        }
+        let words = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<u32>>();
+        // X X' for any X, or the square of one that is symmetric.
+        for (x, k, of_b) in [(&x, k, (1, k)), (&c, m, (m, 1))] {
+            let launch = |slots: &[Slot], symmetric: bool| {
+                let matrix = |slot, (row_stride, col_stride)| Matrix { slot, row_stride, col_stride };
+                LaunchOp::Gemm(Gemm {
+                    m,
+                    n: m,
+                    k,
+                    alpha: 0.5,
+                    beta: 2.0,
+                    a: matrix(slots[0], (k, 1)),
+                    b: matrix(slots[0], of_b),
+                    c: Some(matrix(slots[1], (m, 1))),
+                    out: matrix(slots[2], (m, 1)),
+                    batch: vec![GemmBatch { count, a: m * k, b: m * k, c: m * m, out: m * m }],
+                    symmetric,
+                })
+            };
+            let operands = vec![words(x), words(&c), vec![1; count * m * m]];
+            let bytes: Vec<usize> = operands.iter().map(|operand| operand.len() * 4).collect();
+            for isa in Isa::available() {
+                let whole = run(&single(vec![], |slots| launch(slots, false), &bytes), &operands, 1, isa);
+                let set = single(vec![], |slots| launch(slots, true), &bytes);
+                let half = run(&set, &operands, 1, isa);
+                for threads in [2, 3] {
+                    assert!(half == run(&set, &operands, threads, isa), "{threads} threads change bits");
+                }
+                for (index, (x, y)) in half[2].iter().zip(&whole[2]).enumerate() {
+                    let (x, y) = (f32::from_bits(*x), f32::from_bits(*y));
+                    let near = 1e-5 * (k as f32).sqrt();
+                    assert!((x - y).abs() < near, "element {index} of {m}x{m}x{k}: {x} for {y}");
+                    let (point, row, column) = (index / (m * m), index / m % m, index % m);
+                    let turned = half[2][point * m * m + column * m + row];
+                    assert!(isa == Isa::Portable || x.to_bits() == turned, "[{row}, {column}]");
+                }
+            }
+        }
     }
 }
 

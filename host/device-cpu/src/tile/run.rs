@@ -6,7 +6,8 @@ use super::isa::Isa;
 use super::lanes::store;
 use super::program::*;
 use crate::memory::Map;
-use crate::pool::{Pool, TaskPanicked};
+use crate::pool::TaskPanicked;
+use crate::team::Team;
 
 /// Elements of a task: enough for its start to cost little, few enough for all threads to end together.
 const SMALL_TASK: usize = 4096;
@@ -40,7 +41,7 @@ impl Workspace {
     }
 
     /// The memory that no worker owns.
-    pub fn shared(&mut self) -> *mut f32 {
+    pub fn shared(&self) -> *mut f32 {
         self.map.start().wrapping_add(self.shared).cast()
     }
 }
@@ -69,8 +70,8 @@ pub unsafe fn run(
     program: &Program,
     bindings: &[*mut u32],
     isa: Isa,
-    pool: &mut Pool,
-    workspace: &mut Workspace,
+    team: &mut Team<'_>,
+    workspace: &Workspace,
 ) -> Result<(), TaskPanicked> {
     let memory = workspace.map.start();
     let launch = Launch {
@@ -86,7 +87,7 @@ pub unsafe fn run(
     match program.walk {
         Walk::Tiles | Walk::Stream => {
             let cut = Cut::of(program);
-            launch.share(pool, cut.rows.count() * cut.columns.count(), |worker, task| {
+            launch.share(team, cut.rows.count() * cut.columns.count(), |worker, task| {
                 launch.run_tiles(worker, cut.rows.range(task / cut.columns.count()), {
                     cut.columns.range(task % cut.columns.count())
                 });
@@ -95,16 +96,16 @@ pub unsafe fn run(
         Walk::Long => {
             let blocks = columns.div_ceil(LONG_BLOCK);
             let rows = program.shape.row_count();
-            launch.share(pool, rows * blocks, |worker, task| {
+            launch.share(team, rows * blocks, |worker, task| {
                 launch.run_long_block(worker, task / blocks, task % blocks);
             })?;
-            pool.run(rows, &|worker, row| launch.finish_long_row(worker, row, blocks))
+            team.run(rows, &|worker, row| launch.finish_long_row(worker, row, blocks))
         }
         Walk::Columns => {
             let blocks = program.shape.row_count().div_ceil(BLOCK_ROWS);
             let chunks = Chunks { total: columns, size: program.tile_columns };
             let per_plane = blocks * chunks.count();
-            launch.share(pool, program.shape.plane_count() * per_plane, |worker, task| {
+            launch.share(team, program.shape.plane_count() * per_plane, |worker, task| {
                 let (plane, rest) = (task / per_plane, task % per_plane);
                 let range = chunks.range(rest % chunks.count());
                 launch.run_column_block(worker, plane, rest / chunks.count(), blocks, range);
@@ -112,7 +113,7 @@ pub unsafe fn run(
             if blocks == 1 {
                 return Ok(());
             }
-            pool.run(program.shape.plane_count() * chunks.count(), &|worker, task| {
+            team.run(program.shape.plane_count() * chunks.count(), &|worker, task| {
                 launch.finish_columns(
                     worker,
                     task / chunks.count(),
@@ -175,16 +176,16 @@ impl<'a> Launch<'a> {
     /// Runs tasks on the pool, or here where they are not worth sharing.
     fn share(
         &self,
-        pool: &mut Pool,
+        team: &mut Team<'_>,
         tasks: usize,
         task: impl Fn(usize, usize) + Sync,
     ) -> Result<(), TaskPanicked> {
         let program = self.program;
         let points = program.shape.plane_count() * program.shape.row_count() * program.shape.columns();
         if points * (program.rows.len() + program.body.len()) < INLINE_WORK {
-            return pool.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
+            return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
         }
-        pool.run(tasks, &task)
+        team.run(tasks, &task)
     }
 
     /// A tile of this worker with every view at home, and what is computed once already computed.

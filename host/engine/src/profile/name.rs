@@ -55,7 +55,8 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
             let times = if batch > 1 { format!("{batch} of ") } else { String::new() };
             let add = if product.c.is_some() { "+c" } else { "" };
             let size = by(&[product.m, product.n, product.k]);
-            format!("product {times}{size} {}{}{add}", mark("a", &product.a), mark("b", &product.b))
+            let what = if product.symmetric { "symmetric" } else { "product" };
+            format!("{what} {times}{size} {}{}{add}", mark("a", &product.a), mark("b", &product.b))
         }
         LaunchOp::Tile { kernel, .. } => {
             let tile = &plan.kernels[*kernel];

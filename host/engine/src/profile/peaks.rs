@@ -62,7 +62,7 @@ fn product() -> Plan {
     let matrix = |index| Matrix { slot: slot(index, EDGE * EDGE), row_stride: EDGE, col_stride: 1 };
     let (m, n, k) = (EDGE, EDGE, EDGE);
     let (a, b, out) = (matrix(0), matrix(1), matrix(2));
-    let gemm = Gemm { m, n, k, alpha: 1.0, beta: 0.0, a, b, c: None, out, batch: vec![] };
+    let gemm = Gemm { m, n, k, alpha: 1.0, beta: 0.0, a, b, c: None, out, batch: vec![], symmetric: false };
     plan("product", EDGE * EDGE, vec![], LaunchOp::Gemm(gemm))
 }
 
