@@ -29,6 +29,8 @@ struct Loaded {
     state: Map,
     arena: Map,
     workspace: Workspace,
+    /// Which guards of the plan hold, with room for those of every plan: a replay allocates nothing.
+    holds: Vec<bool>,
 }
 
 struct LoadedPlan {
@@ -126,14 +128,15 @@ impl Loaded {
         mut timed: Option<&mut dyn FnMut(usize, u64)>,
     ) -> Result<(), DeviceError> {
         self.find_plan(index)?;
+        let mut holds = std::mem::take(&mut self.holds);
+        holds.clear();
         let LoadedPlan { plan, programs } = &self.plans[index];
+        holds.extend(plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))));
         let (state, arena) = (self.state.start(), self.arena.start());
         let address = |slot: &Slot| match slot.region {
             Region::State => state.wrapping_add(slot.offset),
             Region::Arena => arena.wrapping_add(slot.offset),
         };
-        let holds: Vec<bool> =
-            plan.guards.iter().map(|guard| guard.holds(self.counter(plan, guard.input))).collect();
         for (at, launch) in plan.launches.iter().enumerate() {
             if !launch.guards.iter().all(|guard| holds[*guard]) {
                 continue;
@@ -186,6 +189,7 @@ impl Loaded {
                 sink(at, clock.elapsed().as_nanos() as u64);
             }
         }
+        self.holds = holds;
         Ok(())
     }
 }
@@ -210,16 +214,18 @@ impl Device for Cpu {
         };
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();
         let programs = plans.iter().flat_map(|plan| &plan.programs);
-        let workspace = Workspace::new(programs, shared.unwrap_or(0), threads)?;
-        let state = Map::new("state", state_bytes)?;
-        let arena = Map::new("arena", arena_bytes)?;
+        let pool = &mut self.pool;
+        let workspace = Workspace::new(programs, shared.unwrap_or(0), pool)?;
+        let state = Map::new("state", state_bytes, pool)?;
+        let arena = Map::new("arena", arena_bytes, pool)?;
         for slot in &set.states.slots {
             if slot.slot.region != Region::State || slot.slot.offset + slot.slot.bytes > state_bytes {
                 let reason = format!("state {} lies outside the slab", slot.name);
                 return Err(DeviceError::BadPlan { plan: "states".to_string(), reason });
             }
         }
-        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace });
+        let holds = Vec::with_capacity(plans.iter().map(|plan| plan.plan.guards.len()).max().unwrap_or(0));
+        self.loaded = Some(Loaded { states: set.states, plans, state, arena, workspace, holds });
         Ok(())
     }
 
@@ -232,6 +238,19 @@ impl Device for Cpu {
     fn read_state(&self, name: &str) -> Result<Vec<u8>, DeviceError> {
         let loaded = self.loaded()?;
         Ok(loaded.bytes(loaded.find_state(name)?).to_vec())
+    }
+
+    fn write_state_part(&mut self, name: &str, start: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
+        let slot = part(loaded.find_state(name)?, name, start, bytes.len())?;
+        loaded.write(slot, name, bytes)
+    }
+
+    fn read_state_part(&self, name: &str, start: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let loaded = self.loaded()?;
+        let slot = part(loaded.find_state(name)?, name, start, bytes.len())?;
+        bytes.copy_from_slice(loaded.bytes(&slot));
+        Ok(())
     }
 
     fn upload(&mut self, plan: usize, input: usize, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -255,6 +274,15 @@ impl Device for Cpu {
         let loaded = self.loaded()?;
         let io = Loaded::find_io("output", &loaded.find_plan(plan)?.plan.outputs, output)?;
         Ok(loaded.bytes(&io.slot).to_vec())
+    }
+}
+
+/// Bytes of a State's slot, from `start` on.
+fn part(slot: &Slot, name: &str, start: usize, bytes: usize) -> Result<Slot, DeviceError> {
+    let want = slot.bytes.saturating_sub(start);
+    match bytes <= want {
+        true => Ok(Slot { offset: slot.offset + start, bytes, ..*slot }),
+        false => Err(DeviceError::WrongSize { name: name.to_string(), got: bytes, want }),
     }
 }
 

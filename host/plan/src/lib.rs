@@ -23,4 +23,4 @@ pub use cost::{Cost, Peaks};
 pub use device::{AttentionCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
-pub use plan::{Guard, IoSlot, Plan, PlanSet, StateLayout, StateSlot};
+pub use plan::{Guard, Held, IoSlot, Plan, PlanSet, StateLayout, StateSlot};
