@@ -90,6 +90,16 @@ impl Replay {
 
 /// One plan, compiled without the passes named, with its States one after another.
 pub fn prepared(graph: &Graph, caps: &DeviceCaps, disabled: &[&str]) -> Result<PlanSet, String> {
+    prepared_within(graph, caps, disabled, None)
+}
+
+/// The same in an arena of so many bytes.
+pub fn prepared_within(
+    graph: &Graph,
+    caps: &DeviceCaps,
+    disabled: &[&str],
+    budget: Option<usize>,
+) -> Result<PlanSet, String> {
     let mut states = StateLayout::default();
     for decl in &graph.states {
         let bytes = decl.ty.elements() * DType::BYTES;
@@ -101,6 +111,7 @@ pub fn prepared(graph: &Graph, caps: &DeviceCaps, disabled: &[&str]) -> Result<P
     let options = Options {
         disabled: disabled.iter().map(|name| name.to_string()).collect(),
         verify: true,
+        budget,
         ..Options::default()
     };
     let plan = compile("test", graph, &states, caps, options).map_err(|error| error.to_string())?;

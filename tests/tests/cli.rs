@@ -3,7 +3,7 @@
 use host_tests::{SMALL, Sandbox, host, says};
 
 /// A flag that is added, renamed or removed changes this list, and then docs/ too.
-const RUN_FLAGS: [&str; 16] = [
+const RUN_FLAGS: [&str; 17] = [
     "--plugin <NAME>",
     "--optim <NAME>",
     "--attention <NAME>",
@@ -15,6 +15,7 @@ const RUN_FLAGS: [&str; 16] = [
     "--seed <N>",
     "--device <DEVICE>",
     "--threads <N>",
+    "--memory-budget <SIZE>",
     "--out <DIR>",
     "--resume <DIR>",
     "--quiet",
@@ -32,9 +33,9 @@ fn flags(help: &str) -> Vec<String> {
 fn the_flags_are_frozen() {
     let sandbox = Sandbox::new();
     let help = |arguments: &[&str]| flags(&sandbox.host(arguments).succeeded().stdout);
-    assert_eq!(help(&["run", "--help"]), RUN_FLAGS[..15]);
-    assert_eq!(help(&["config", "show", "--help"]), [&RUN_FLAGS[..11], &["-h, --help"]].concat());
-    assert_eq!(help(&["--help"]), RUN_FLAGS[14..]);
+    assert_eq!(help(&["run", "--help"]), RUN_FLAGS[..16]);
+    assert_eq!(help(&["config", "show", "--help"]), [&RUN_FLAGS[..12], &["-h, --help"]].concat());
+    assert_eq!(help(&["--help"]), RUN_FLAGS[15..]);
     for command in ["list", "info", "trust", "untrust"] {
         assert_eq!(help(&["plugins", command, "--help"]), ["-h, --help"], "{command:?}");
     }
@@ -48,7 +49,7 @@ fn the_flags_are_frozen() {
     assert_eq!(help(&["dev", "--help"]), ["--once", "-h, --help"]);
     assert_eq!(help(&["bisect", "--help"]), ["--tolerance <X>", "-h, --help"]);
     let profile = ["--replays <N>", "--top <N>", "--json", "-h, --help"];
-    assert_eq!(help(&["profile", "--help"]), [&RUN_FLAGS[..11], &profile].concat());
+    assert_eq!(help(&["profile", "--help"]), [&RUN_FLAGS[..12], &profile].concat());
     let commands = sandbox.host(&["--help"]).stdout;
     let all =
         ["  run ", "  plugins ", "  config ", "  bisect ", "  eval ", "  dev ", "  profile ", "  doctor "];

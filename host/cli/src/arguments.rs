@@ -158,6 +158,9 @@ pub struct ConfigArguments {
     /// Threads of the CPU device; 0 means all cores.
     #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     threads: Option<usize>,
+    /// Most memory of State and arena, `512MiB` or bytes: values are computed again where that is less than they take.
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<String>,
 }
 
 #[derive(Args)]
@@ -234,6 +237,7 @@ impl ConfigArguments {
             seed: self.seed,
             device: self.device,
             threads: self.threads,
+            memory_budget: self.memory_budget,
             no_preset: false,
             no_evals: false,
         }

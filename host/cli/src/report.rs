@@ -10,6 +10,8 @@ use crate::{eval, output};
 
 /// A line of its own at least this often where output is no terminal.
 const INTERVAL: Duration = Duration::from_secs(5);
+/// Tensors named of those alive at the peak.
+const HELD: usize = 10;
 /// How often the line on a terminal is renewed.
 const REFRESH: Duration = Duration::from_millis(200);
 
@@ -116,11 +118,14 @@ fn head(run: &Started) -> String {
         }
     };
     let from = if run.first_step > 0 { format!(", from step {}", run.first_step) } else { String::new() };
+    let held = run.peak.iter().take(HELD);
+    let held: String =
+        held.map(|held| format!("{:>20}  {}\n", bytes(held.bytes as u64), held.name)).collect();
     format!(
         "{} with {} attention, {}: {} parameters{parameters}\n\
          data    {}\n\
          device  {}, {} threads, {} kernel launches a step\n\
-         memory  {} arena (live set {}), {} state, fixed for the whole run\n\
+         memory  {} arena (live set {}), {} state, fixed for the whole run; at the peak\n{held}\
          train   {} steps of {} tokens{from}; ready after {:.1} s\n",
         run.model,
         run.attention,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod analysis;
+mod budget;
 mod fuse;
 mod guard;
 mod joined;
@@ -14,6 +15,7 @@ mod legalize;
 mod lower;
 mod memory;
 mod module;
+mod parts;
 mod remat;
 mod schedule;
 mod select;
@@ -36,6 +38,11 @@ pub enum CompileError {
     Pass { plan: String, pass: &'static str, reason: String },
     #[error("plan {plan}: no State {name} of type {ty} in the slab")]
     NoState { plan: String, name: String, ty: String },
+    #[error(
+        "plan {plan} needs {least} bytes for what is alive together, and the memory budget leaves it {budget}; the \
+         largest tensors of its peak are {largest}"
+    )]
+    Budget { plan: String, least: usize, budget: usize, largest: String },
 }
 
 /// A step of the compiler.
@@ -60,6 +67,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "remat", optional: true, run: remat::run },
     Pass { name: "schedule", optional: false, run: schedule::run },
     Pass { name: "memory", optional: false, run: memory::run },
+    Pass { name: "budget", optional: true, run: budget::run },
     Pass { name: "lower", optional: false, run: lower::run },
 ];
 
@@ -73,6 +81,8 @@ pub struct Options<'d> {
     pub disabled: Vec<String>,
     /// Verify the graph between passes.
     pub verify: bool,
+    /// Most bytes of the arena: above it values are computed again instead of kept.
+    pub budget: Option<usize>,
     pub dump: Option<&'d mut Dump<'d>>,
 }
 
@@ -95,6 +105,7 @@ pub fn compile(
         }
     }
     let mut module = Module::new(name, graph.clone(), states.clone());
+    module.budget = options.budget;
     dump(&mut options, "00-trace", &module);
     for (index, pass) in PASSES.iter().enumerate() {
         if pass.optional && options.disabled.iter().any(|name| name == pass.name) {
@@ -111,7 +122,22 @@ pub fn compile(
         }
         dump(&mut options, &format!("{:02}-{}", index + 1, pass.name), &module);
     }
-    Ok(module.plan)
+    within(options.budget, module.plan)
+}
+
+/// Tensors that an error names.
+const NAMED: usize = 5;
+
+fn within(budget: Option<usize>, plan: Plan) -> Result<Plan, CompileError> {
+    match budget.filter(|budget| plan.arena_bytes > *budget) {
+        None => Ok(plan),
+        Some(budget) => {
+            let named =
+                plan.peak.iter().take(NAMED).map(|held| format!("{} ({} bytes)", held.name, held.bytes));
+            let largest = named.collect::<Vec<_>>().join(", ");
+            Err(CompileError::Budget { plan: plan.name, least: plan.arena_bytes, budget, largest })
+        }
+    }
 }
 
 /// The graph as straight code in the ops that kernels know: no composite, region or other op is left that a pass says

@@ -12,10 +12,12 @@ pub const COPY: u32 = 1 << 30;
 pub const RECOMPUTED: u32 = 1 << 31;
 
 /// State of a compilation. A field is filled by the pass that its doc names and read by later ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Module {
     pub graph: Graph,
     pub states: StateLayout,
+    /// Most bytes of the arena; None without a limit.
+    pub budget: Option<usize>,
     /// `fuse` (one node each before): what becomes one launch.
     pub clusters: Vec<Cluster>,
     /// `schedule`: indices of `clusters` in launch order.
@@ -49,10 +51,12 @@ impl Module {
             arena_bytes: 0,
             block_bytes: 0,
             live_bytes: 0,
+            peak: Vec::new(),
             reads: Vec::new(),
             writes: Vec::new(),
         };
-        Module { graph, states, clusters: Vec::new(), order: Vec::new(), slots: HashMap::new(), plan }
+        let (clusters, order) = (Vec::new(), Vec::new());
+        Module { graph, states, budget: None, clusters, order, slots: HashMap::new(), plan }
     }
 }
 
@@ -94,6 +98,11 @@ impl Display for Module {
         let mut slots: Vec<_> = self.slots.iter().collect();
         slots.sort_by_key(|(id, _)| **id);
         slots.iter().try_for_each(|(id, slot)| writeln!(f, "buffer {id} {slot}"))?;
+        let plan = &self.plan;
+        if !plan.peak.is_empty() {
+            writeln!(f, "arena {} bytes, at the peak {} bytes alive:", plan.arena_bytes, plan.live_bytes)?;
+            plan.peak.iter().try_for_each(|held| writeln!(f, "{:>12} {}", held.bytes, held.name))?;
+        }
         if self.plan.launches.is_empty() { Ok(()) } else { write!(f, "{}", self.plan) }
     }
 }

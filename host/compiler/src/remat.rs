@@ -6,15 +6,20 @@
 //! the cluster it serves, is part of a node's identity, so that sharing does not undo the pass; afterwards clusters
 //! are formed again.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub mod again;
+mod late;
+mod words;
 
-use graph::{Class, Graph, NodeId, Op, rewrite};
+use std::collections::BTreeSet;
+
+use graph::{Class, Graph, NodeId, Op};
 use plan::DeviceCaps;
 
 use crate::analysis::{Analysis, Kind};
 use crate::fuse::{self, is_stored};
 use crate::module::{RECOMPUTED, cluster_of};
 use crate::{Cluster, Module};
+use again::Again;
 
 /// Most operations of one clone. gelu's derivative needs 6.
 const MAX_OPS: usize = 8;
@@ -23,21 +28,21 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     if module.clusters.is_empty() {
         return Ok(());
     }
-    let analysis = Analysis::new(&module.graph);
-    let cloned = clones(&module.graph, &analysis, &module.clusters);
-    if !cloned.is_empty() {
-        module.graph = with_clones(&module.graph, &module.clusters, &cloned);
-        fuse::run(module, caps)?;
+    for search in [beside_readers, words::again, late::again] {
+        let analysis = Analysis::new(&module.graph);
+        let again = search(&module.graph, &analysis, &module.clusters);
+        if !again.slices.is_empty() {
+            module.graph = again.rewritten(&module.graph, &analysis, &module.clusters);
+            fuse::run(module, caps)?;
+        }
     }
     Ok(())
 }
 
-/// Values to recompute, each with the operations that do it, in graph order.
-type Clones = BTreeMap<NodeId, Vec<NodeId>>;
-
-fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
+/// Element values that all later clusters form for themselves.
+fn beside_readers(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Again {
     let cluster_of = cluster_of(clusters);
-    let mut clones = Clones::new();
+    let mut again = Again::default();
     for (index, cluster) in clusters.iter().enumerate() {
         for id in &cluster.nodes {
             let is_element = graph.class(*id) == Class::Elementwise && graph.dims(*id) == cluster.dims;
@@ -62,11 +67,13 @@ fn clones(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Clones {
                 together && loads.difference(&has).count() <= 1
             });
             if pays {
-                clones.insert(*id, slice);
+                let served = readers.into_iter().map(|reader| ((*id, reader), RECOMPUTED | reader as u32));
+                again.served.extend(served);
+                again.slices.insert(*id, slice);
             }
         }
     }
-    clones
+    again
 }
 
 /// The element operations of the cluster that lead to `id`; None if there are too many. Row values are kept, not
@@ -109,52 +116,4 @@ fn element_loads(
             && graph.ty(root).elements() >= graph.ty(nodes[0]).elements()
     });
     outside.filter_map(|input| analysis.source(*input).map(|source| source.owner)).collect()
-}
-
-/// The graph in which each reader outside gets its own copy of the slices it needs.
-fn with_clones(graph: &Graph, clusters: &[Cluster], clones: &Clones) -> Graph {
-    let cluster_of = cluster_of(clusters);
-    // New ids of old nodes, and of their clones by cluster served.
-    let mut new_ids: HashMap<NodeId, NodeId> = HashMap::new();
-    let live = graph::live(graph);
-    let mut order = graph.ids().filter(|id| live[id.index()]);
-    rewrite(graph, |result, node, inputs| {
-        let old = order.next().expect("rewrite visits live nodes in order");
-        let own = cluster_of.get(&old).copied();
-        let mut inputs = inputs.to_vec();
-        if let Some(own) = own {
-            for (slot, old_input) in node.inputs.iter().enumerate() {
-                let foreign = cluster_of.get(old_input) != Some(&own);
-                if let Some(slice) = clones.get(old_input).filter(|_| foreign) {
-                    inputs[slot] = clone_slice(result, graph, slice, own, &new_ids);
-                }
-            }
-        }
-        let new = result.emit(node.op, &inputs, &node.ints, &node.floats);
-        new_ids.insert(old, new);
-        new
-    })
-}
-
-fn clone_slice(
-    result: &mut Graph,
-    graph: &Graph,
-    slice: &[NodeId],
-    served: usize,
-    new_ids: &HashMap<NodeId, NodeId>,
-) -> NodeId {
-    let mut cloned: HashMap<NodeId, NodeId> = HashMap::new();
-    let mut last = NodeId::POISON;
-    for id in slice {
-        let node = graph.node(*id);
-        let inputs: Vec<NodeId> = node
-            .inputs
-            .iter()
-            .map(|input| cloned.get(input).copied().unwrap_or_else(|| new_ids[input]))
-            .collect();
-        let clone = RECOMPUTED | served as u32;
-        last = result.in_clone(clone, |result| result.emit(node.op, &inputs, &node.ints, &node.floats));
-        cloned.insert(*id, last);
-    }
-    last
 }

@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use graph::{DType, Graph, NodeId};
 use plan::DeviceCaps;
 
-use crate::analysis::{Analysis, Kind};
-use crate::fuse::{is_stored, singletons};
+use crate::analysis::Analysis;
+use crate::fuse::singletons;
 use crate::module::cluster_of;
+use crate::parts::Parts;
 use crate::{Cluster, Module};
 
 pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
@@ -22,31 +23,6 @@ pub fn run(module: &mut Module, _caps: &DeviceCaps) -> Result<(), String> {
     }
     module.order = order(&module.graph, &analysis, &module.clusters)?;
     Ok(())
-}
-
-/// Buffers a cluster reads and writes, by owner. States and inputs are not counted: they are never freed.
-pub fn buffers(
-    graph: &Graph,
-    analysis: &Analysis,
-    cluster: &Cluster,
-) -> (BTreeSet<NodeId>, BTreeSet<NodeId>) {
-    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
-    for id in &cluster.nodes {
-        for input in &graph.node(*id).inputs {
-            if let Some(source) = analysis.source(*input)
-                && cluster.nodes.binary_search(&analysis.through_views(graph, *input).0).is_err()
-            {
-                reads.insert(source.owner);
-            }
-        }
-        if is_stored(analysis, *id, cluster)
-            && let Some(source) = analysis.source(*id)
-        {
-            writes.insert(source.owner);
-        }
-    }
-    let scratch = |owner: &NodeId| !matches!(analysis.kind(*owner), Kind::Memory | Kind::Effect);
-    (reads.into_iter().filter(scratch).collect(), writes.into_iter().filter(scratch).collect())
 }
 
 fn order(graph: &Graph, analysis: &Analysis, clusters: &[Cluster]) -> Result<Vec<usize>, String> {
@@ -107,7 +83,9 @@ struct Buffer {
 
 impl<'a> Ready<'a> {
     fn new(graph: &Graph, analysis: &Analysis, clusters: &'a [Cluster]) -> Ready<'a> {
-        let touched: Vec<_> = clusters.iter().map(|cluster| buffers(graph, analysis, cluster)).collect();
+        let parts = Parts::new(graph, analysis);
+        let touched: Vec<_> =
+            clusters.iter().map(|cluster| parts.touched(graph, analysis, cluster)).collect();
         let mut buffers: BTreeMap<NodeId, Buffer> = BTreeMap::new();
         for (index, (reads, writes)) in touched.iter().enumerate() {
             for (owners, is_read) in [(reads, true), (writes, false)] {

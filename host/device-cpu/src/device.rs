@@ -277,13 +277,14 @@ impl Device for Cpu {
         };
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();
         let programs = plans.iter().flat_map(|plan| &plan.programs);
-        let workspace = Workspace::new(programs, shared.unwrap_or(0), threads)?;
+        let pool = &mut self.pool;
+        let workspace = Workspace::new(programs, shared.unwrap_or(0), pool)?;
         let guards = plans.iter().map(|plan| plan.plan.guards.len()).max();
         let holds = Vec::with_capacity(guards.unwrap_or(0));
         let kept = plans.iter().map(|plan| plan.kept.floats()).max().unwrap_or(0);
-        let panels = Map::new("panels", kept * size_of::<f32>())?;
-        let state = Map::new("state", state_bytes)?;
-        let arena = Map::new("arena", arena_bytes)?;
+        let panels = Map::new("panels", kept * size_of::<f32>(), pool)?;
+        let state = Map::new("state", state_bytes, pool)?;
+        let arena = Map::new("arena", arena_bytes, pool)?;
         for slot in &set.states.slots {
             if slot.slot.region != Region::State || slot.slot.offset + slot.slot.bytes > state_bytes {
                 let reason = format!("state {} lies outside the slab", slot.name);
@@ -303,6 +304,19 @@ impl Device for Cpu {
     fn read_state(&self, name: &str) -> Result<Vec<u8>, DeviceError> {
         let loaded = self.loaded()?;
         Ok(loaded.bytes(loaded.find_state(name)?).to_vec())
+    }
+
+    fn write_state_part(&mut self, name: &str, start: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        let loaded = self.loaded.as_mut().ok_or_else(nothing_loaded)?;
+        let slot = part(loaded.find_state(name)?, name, start, bytes.len())?;
+        loaded.write(slot, name, bytes)
+    }
+
+    fn read_state_part(&self, name: &str, start: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let loaded = self.loaded()?;
+        let slot = part(loaded.find_state(name)?, name, start, bytes.len())?;
+        bytes.copy_from_slice(loaded.bytes(&slot));
+        Ok(())
     }
 
     fn upload(&mut self, plan: usize, input: usize, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -326,6 +340,15 @@ impl Device for Cpu {
         let loaded = self.loaded()?;
         let io = Loaded::find_io("output", &loaded.find_plan(plan)?.plan.outputs, output)?;
         Ok(loaded.bytes(&io.slot).to_vec())
+    }
+}
+
+/// Bytes of a State's slot, from `start` on.
+fn part(slot: &Slot, name: &str, start: usize, bytes: usize) -> Result<Slot, DeviceError> {
+    let want = slot.bytes.saturating_sub(start);
+    match bytes <= want {
+        true => Ok(Slot { offset: slot.offset + start, bytes, ..*slot }),
+        false => Err(DeviceError::WrongSize { name: name.to_string(), got: bytes, want }),
     }
 }
 

@@ -7,6 +7,8 @@ use std::ptr::NonNull;
 
 use plan::DeviceError;
 
+use crate::pool::{Pool, TaskPanicked};
+
 /// Huge pages of x86-64 and of most arm64 kernels; also the alignment of `Map::start`.
 const HUGE_PAGE: usize = 2 << 20;
 const PAGE: usize = 4096;
@@ -23,8 +25,8 @@ pub struct Map {
 unsafe impl Send for Map {}
 
 impl Map {
-    /// `what` names the memory in the error.
-    pub fn new(what: &str, bytes: usize) -> Result<Map, DeviceError> {
+    /// Mapped and touched. `what` names the memory in the error.
+    pub fn new(what: &str, bytes: usize, pool: &mut Pool) -> Result<Map, DeviceError> {
         let out_of_memory = || DeviceError::OutOfMemory { what: what.to_string(), bytes };
         let rounded = bytes.max(1).checked_next_multiple_of(HUGE_PAGE).ok_or_else(out_of_memory)?;
         let mapped = rounded.checked_add(HUGE_PAGE).ok_or_else(out_of_memory)?;
@@ -52,21 +54,17 @@ impl Map {
             libc::madvise(start.as_ptr().cast(), rounded, libc::MADV_HUGEPAGE);
         }
         let map = Map { mapping, mapped, start, bytes };
-        map.touch();
+        map.touch(pool).map_err(|TaskPanicked| out_of_memory())?;
         Ok(map)
     }
 
-    /// Writes to every page, from as many threads as there are cores: the faults are the larger part of a start.
-    fn touch(&self) {
-        let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let share = self.bytes.div_ceil(threads).next_multiple_of(HUGE_PAGE);
-        std::thread::scope(|scope| {
-            for first in (0..self.bytes).step_by(share.max(HUGE_PAGE)) {
-                let last = self.bytes.min(first + share);
-                let map = Pages(self.start);
-                scope.spawn(move || map.touch(first..last));
-            }
-        });
+    /// Writes to every page that is used, on the threads that will work there: the faults are the larger part of a
+    /// start.
+    fn touch(&self, pool: &mut Pool) -> Result<(), TaskPanicked> {
+        let (pages, bytes) = (Pages(self.start), self.bytes);
+        pool.run(bytes.div_ceil(HUGE_PAGE), &|_, task| {
+            pages.touch(task * HUGE_PAGE..bytes.min((task + 1) * HUGE_PAGE));
+        })
     }
 
     pub fn start(&self) -> *mut u8 {
@@ -88,7 +86,7 @@ impl Map {
 struct Pages(NonNull<u8>);
 
 // SAFETY: the threads that share a map while it is made touch disjoint ranges of it.
-unsafe impl Send for Pages {}
+unsafe impl Sync for Pages {}
 
 impl Pages {
     fn touch(&self, range: std::ops::Range<usize>) {

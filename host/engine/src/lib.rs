@@ -9,6 +9,7 @@
 
 pub mod bisect;
 pub mod config;
+mod dump;
 mod error;
 pub mod evals;
 mod files;

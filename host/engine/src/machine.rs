@@ -1,19 +1,21 @@
 //! Running graphs: compiled onto a device, or interpreted in f64. One face for both.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use compiler::Options;
+use compiler::{CompileError, Options};
 use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
 use graph::{DType, Decl, Graph, Ty};
 use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
 
-use crate::Error;
 use crate::config::DeviceName;
+use crate::{Error, dump};
 
 /// Where each State starts: multiples of this.
 const ALIGNMENT: usize = 256;
+
+/// Elements of a State that are on their way to the device or back at once.
+const AT_ONCE: usize = 1 << 18;
 
 /// The graphs of a run, ready to be replayed.
 pub struct Machine {
@@ -23,6 +25,7 @@ pub struct Machine {
     outputs: Vec<Vec<Decl>>,
     /// What the device replays; none on the interpreter.
     plans: Vec<plan::Plan>,
+    states: Vec<Decl>,
     pub facts: Facts,
 }
 
@@ -50,6 +53,8 @@ pub struct Facts {
     /// What no planner could go below, for the largest plan.
     pub live_bytes: usize,
     pub state_bytes: usize,
+    /// What is alive at the peak of the largest plan, the largest first.
+    pub peak: Vec<plan::Held>,
     pub launches: usize,
     pub plan_digest: String,
 }
@@ -73,6 +78,16 @@ pub enum Feed<'f> {
 impl Machine {
     /// Compiles (or keeps) the graphs and maps memory. All States start as zeros.
     pub fn load(device: DeviceName, threads: usize, graphs: &[(&str, &Graph)]) -> Result<Machine, Error> {
+        Machine::load_within(0, device, threads, graphs)
+    }
+
+    /// The same in at most `budget` bytes of State and arena; 0 means no limit. The interpreter knows none.
+    pub fn load_within(
+        budget: u64,
+        device: DeviceName,
+        threads: usize,
+        graphs: &[(&str, &Graph)],
+    ) -> Result<Machine, Error> {
         let names = graphs.iter().map(|(name, _)| name.to_string()).collect();
         let outputs = graphs.iter().map(|(_, graph)| graph.outputs.clone()).collect();
         let mut inputs: Vec<Vec<Decl>> = graphs.iter().map(|(_, graph)| graph.inputs.clone()).collect();
@@ -80,7 +95,7 @@ impl Machine {
         let (backend, facts) = match device {
             DeviceName::Interpreter => interpreter(graphs),
             DeviceName::Auto | DeviceName::Cpu => {
-                let (backend, facts, used) = compiled(threads, graphs)?;
+                let (backend, facts, used) = compiled(budget, threads, graphs)?;
                 let decl =
                     |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
                 inputs = used.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
@@ -88,7 +103,8 @@ impl Machine {
                 (backend, facts)
             }
         };
-        Ok(Machine { backend, names, inputs, outputs, plans, facts })
+        let states = states(graphs.iter().map(|(_, graph)| *graph));
+        Ok(Machine { backend, names, inputs, outputs, plans, states, facts })
     }
 
     /// What the device replays, in the order of `plan`'s indices; none on the interpreter.
@@ -137,7 +153,7 @@ impl Machine {
                 }
                 let outputs = 0..self.outputs[plan].len();
                 outputs
-                    .map(|index| Ok(floats(&device.download(plan, index)?)))
+                    .map(|index| Ok(floats(&device.download(plan, index)?).collect()))
                     .collect::<Result<_, Error>>()?
             }
             Backend::Interpreter { graphs, states } => {
@@ -151,27 +167,55 @@ impl Machine {
     }
 
     pub fn write_state(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
+        self.write_state_part(name, 0, values)
+    }
+
+    /// Elements of a State, those from `start` on.
+    pub fn write_state_part(&mut self, name: &str, start: usize, values: &[f32]) -> Result<(), Error> {
         match &mut self.backend {
             Backend::Device(device) => {
-                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-                device.write_state(name, &bytes)?;
+                for (index, values) in values.chunks(AT_ONCE).enumerate() {
+                    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    device.write_state_part(name, (start + index * AT_ONCE) * DType::BYTES, &bytes)?;
+                }
             }
             Backend::Interpreter { states, .. } => {
                 let state = states.iter_mut().find(|(known, _)| known == name);
                 let (_, tensor) = state.ok_or_else(|| Error::said(format!("there is no State {name}")))?;
-                tensor.data = values.iter().map(|value| f64::from(*value)).collect();
+                let elements = tensor.data.len();
+                let part = tensor.data.get_mut(start..start + values.len());
+                let part =
+                    part.ok_or_else(|| Error::said(format!("State {name} has {elements} elements")))?;
+                part.iter_mut().zip(values).for_each(|(to, value)| *to = f64::from(*value));
             }
         }
         Ok(())
     }
 
     pub fn read_state(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let decl = self.states.iter().find(|decl| decl.name == name);
+        let decl = decl.ok_or_else(|| Error::said(format!("there is no State {name}")))?;
+        self.read_state_part(name, 0..decl.ty.elements())
+    }
+
+    /// Elements of a State.
+    pub fn read_state_part(&self, name: &str, range: std::ops::Range<usize>) -> Result<Vec<f32>, Error> {
         match &self.backend {
-            Backend::Device(device) => Ok(floats(&device.read_state(name)?)),
+            Backend::Device(device) => {
+                let mut values = Vec::with_capacity(range.len());
+                let mut bytes = vec![0; AT_ONCE.min(range.len()) * DType::BYTES];
+                for start in range.clone().step_by(AT_ONCE) {
+                    let bytes = &mut bytes[..AT_ONCE.min(range.end - start) * DType::BYTES];
+                    device.read_state_part(name, start * DType::BYTES, bytes)?;
+                    values.extend(floats(bytes));
+                }
+                Ok(values)
+            }
             Backend::Interpreter { states, .. } => {
                 let state = states.iter().find(|(known, _)| known == name);
-                let (_, tensor) = state.ok_or_else(|| Error::said(format!("there is no State {name}")))?;
-                Ok(tensor.data.iter().map(|value| *value as f32).collect())
+                let part = state.and_then(|(_, tensor)| tensor.data.get(range));
+                let part = part.ok_or_else(|| Error::said(format!("there is no such State {name}")))?;
+                Ok(part.iter().map(|value| *value as f32).collect())
             }
         }
     }
@@ -214,9 +258,9 @@ impl Feed<'_> {
     }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
     let chunk = |chunk: &[u8]| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-    bytes.chunks_exact(DType::BYTES).map(chunk).collect()
+    bytes.chunks_exact(DType::BYTES).map(chunk)
 }
 
 /// Every State of the graphs, once.
@@ -243,19 +287,28 @@ fn slab(states: &[Decl]) -> StateLayout {
 }
 
 /// Also returns the plans: an input that nothing reads is in none, and profiles name their launches.
-fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts, Vec<plan::Plan>), Error> {
+fn compiled(
+    budget: u64,
+    threads: usize,
+    graphs: &[(&str, &Graph)],
+) -> Result<(Backend, Facts, Vec<plan::Plan>), Error> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = if threads == 0 { cores } else { threads };
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
     let mut set = PlanSet { states: layout, plans: Vec::new() };
     for (name, graph) in graphs {
         let clock = Instant::now();
-        let mut dump = dump_to(name);
+        let mut dump = dump::to_folder(name);
         let dump = dump.as_mut().map(|dump| dump as &mut compiler::Dump<'_>);
-        let options = Options { dump, ..Options::default() };
-        set.plans.push(compiler::compile(name, graph, &set.states, &Cpu::caps(), options)?);
+        // What the State leaves of the budget.
+        let of_arena = (budget > 0).then(|| (budget as usize).saturating_sub(set.states.bytes));
+        let options = Options { dump, budget: of_arena, ..Options::default() };
+        let plan = compiler::compile(name, graph, &set.states, &Cpu::caps(), options);
+        set.plans.push(plan.map_err(|error| refused(error, budget, set.states.bytes))?);
         tracing::debug!("plan {name}: {} nodes compiled in {:?}", graph.nodes.len(), clock.elapsed());
     }
+    let largest = set.plans.iter().max_by_key(|plan| plan.arena_bytes);
+    let peak = largest.map_or(Vec::new(), |plan| plan.peak.clone());
     let mut device = Cpu::new(threads);
     let facts = Facts {
         device: device.describe(),
@@ -263,6 +316,7 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
         arena_bytes: set.arena_bytes(),
         live_bytes: set.plans.iter().map(|plan| plan.live_bytes).max().unwrap_or(0),
         state_bytes: set.states.bytes,
+        peak,
         launches: set.plans.first().map_or(0, |plan| plan.launches.len()),
         plan_digest: set.digest(),
     };
@@ -282,18 +336,17 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
     Ok((Backend::Device(Box::new(device)), facts, plans))
 }
 
-/// `HOST_DUMP=dir` writes `dir/PLAN/NN-pass.txt`. A dump that cannot be written is reported once and skipped.
-fn dump_to(plan: &str) -> Option<impl FnMut(&str, &str) + use<>> {
-    let folder = PathBuf::from(std::env::var_os("HOST_DUMP")?).join(plan);
-    if let Err(error) = std::fs::create_dir_all(&folder) {
-        tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
-        return None;
-    }
-    Some(move |stage: &str, text: &str| {
-        if let Err(error) = std::fs::write(folder.join(format!("{stage}.txt")), text) {
-            tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
-        }
-    })
+/// A budget that cannot be met names the least that can, State included.
+fn refused(error: CompileError, budget: u64, state_bytes: usize) -> Error {
+    let CompileError::Budget { plan, least, largest, .. } = error else { return error.into() };
+    let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+    Error::said(format!(
+        "memory_budget: {} are too little: plan {plan} needs {} at least, of which State takes {}; the largest tensors at \
+         its peak are {largest}",
+        mib(budget),
+        mib((least + state_bytes) as u64),
+        mib(state_bytes as u64)
+    ))
 }
 
 fn interpreter(graphs: &[(&str, &Graph)]) -> (Backend, Facts) {
@@ -305,6 +358,7 @@ fn interpreter(graphs: &[(&str, &Graph)]) -> (Backend, Facts) {
         arena_bytes: 0,
         live_bytes: 0,
         state_bytes: 0,
+        peak: Vec::new(),
         launches: graphs.first().map_or(0, |graph| graph.nodes.len()),
         plan_digest: "interpreter".into(),
     };

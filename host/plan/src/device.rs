@@ -61,6 +61,26 @@ pub trait Device {
 
     fn read_state(&self, name: &str) -> Result<Vec<u8>, DeviceError>;
 
+    /// Sets some bytes of a State, those from `start` on: a large one need never be held a second time.
+    fn write_state_part(&mut self, name: &str, start: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        let mut whole = self.read_state(name)?;
+        let want = whole.len().saturating_sub(start);
+        let part = whole.get_mut(start..start + bytes.len());
+        let wrong = || DeviceError::WrongSize { name: name.to_string(), got: bytes.len(), want };
+        part.ok_or_else(wrong)?.copy_from_slice(bytes);
+        self.write_state(name, &whole)
+    }
+
+    /// Reads bytes of a State, those from `start` on.
+    fn read_state_part(&self, name: &str, start: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let whole = self.read_state(name)?;
+        let want = whole.len().saturating_sub(start);
+        let wrong = || DeviceError::WrongSize { name: name.to_string(), got: bytes.len(), want };
+        let part = whole.get(start..start + bytes.len()).ok_or_else(wrong)?;
+        bytes.copy_from_slice(part);
+        Ok(())
+    }
+
     /// Sets an input of a plan by its index in `Plan::inputs`. Uploads hold until another plan is replayed.
     fn upload(&mut self, plan: usize, input: usize, bytes: &[u8]) -> Result<(), DeviceError>;
 

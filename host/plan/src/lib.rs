@@ -25,4 +25,4 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyGrad, Numbered, Rows};
 pub use device::{AttentionCaps, CrossEntropyCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
-pub use plan::{Guard, IoSlot, Plan, PlanSet, StateLayout, StateSlot};
+pub use plan::{Guard, Held, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

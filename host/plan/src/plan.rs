@@ -22,9 +22,19 @@ pub struct Plan {
     pub block_bytes: usize,
     /// The largest sum of live buffers over the launches: no planner can go below it.
     pub live_bytes: usize,
+    /// What is alive where that is, the largest first. No part of the digest.
+    pub peak: Vec<Held>,
     /// Names of the States it reads and of those it writes.
     pub reads: Vec<String>,
     pub writes: Vec<String>,
+}
+
+/// A tensor in the arena, for people who wonder what takes the memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Held {
+    /// Scope path, op and extents: `layers.3.mlp: Erf [64,256,512]`.
+    pub name: String,
+    pub bytes: usize,
 }
 
 /// Holds where the number in an input, plus `shift`, is `offset` modulo `period`. The host uploaded that number, so it

@@ -16,6 +16,9 @@ use engine::profile::{Peaks, measure_peaks};
 use plan::{Cost, Plan};
 use serde_json::{Value, json};
 
+pub use trace::plans;
+pub use train::request;
+
 /// What is measured, ready to be repeated.
 pub enum Job {
     Train(Box<train::Training>),

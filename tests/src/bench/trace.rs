@@ -8,7 +8,7 @@ use engine::config::{Request, Resolved, resolve};
 use engine::plugins::Registry;
 use engine::trace::{Programs, Shape};
 use graph::DType;
-use plan::{Region, Slot, StateLayout, StateSlot};
+use plan::{Plan, Region, Slot, StateLayout, StateSlot};
 
 use super::Step;
 
@@ -30,30 +30,40 @@ impl Tracing {
     }
 
     pub fn step(&mut self) -> Result<Step, String> {
-        let train = &self.resolved.settings.train;
-        let shape = Shape {
-            batch: train.batch,
-            window: train.window,
-            vocab: VOCAB,
-            accumulate: train.accumulate,
-            clip: train.clip,
-            stream: train.stream,
-        };
         let clock = Instant::now();
-        let programs = Programs::trace(&self.resolved, &self.registry, shape);
-        let programs = programs.map_err(|error| error.to_string())?;
-        let mut states = StateLayout::default();
-        for decl in engine::machine::states(programs.list.iter().map(|program| &program.graph)) {
-            let bytes = decl.ty.elements() * DType::BYTES;
-            let slot = Slot { region: Region::State, offset: states.bytes, bytes };
-            states.slots.push(StateSlot { name: decl.name, dtype: decl.ty.dtype, dims: decl.ty.dims, slot });
-            states.bytes += bytes.next_multiple_of(256);
-        }
-        for program in &programs.list {
-            let options = Options::default();
-            compiler::compile(program.name, &program.graph, &states, &Cpu::caps(), options)
-                .map_err(|error| error.to_string())?;
-        }
+        plans(&self.resolved, &self.registry, VOCAB, Options::default)?;
         Ok(Step { seconds: clock.elapsed().as_secs_f64(), loss: f64::NAN })
     }
+}
+
+/// All plans of a run and the State they share, as the engine makes them, over a vocabulary of this size.
+pub fn plans<'d>(
+    resolved: &Resolved,
+    registry: &Registry,
+    vocab: usize,
+    mut options: impl FnMut() -> Options<'d>,
+) -> Result<(StateLayout, Vec<Plan>), String> {
+    let train = &resolved.settings.train;
+    let shape = Shape {
+        batch: train.batch,
+        window: train.window,
+        vocab,
+        accumulate: train.accumulate,
+        clip: train.clip,
+        stream: train.stream,
+    };
+    let programs = Programs::trace(resolved, registry, shape).map_err(|error| error.to_string())?;
+    let mut states = StateLayout::default();
+    for decl in engine::machine::states(programs.list.iter().map(|program| &program.graph)) {
+        let bytes = decl.ty.elements() * DType::BYTES;
+        let slot = Slot { region: Region::State, offset: states.bytes, bytes };
+        states.slots.push(StateSlot { name: decl.name, dtype: decl.ty.dtype, dims: decl.ty.dims, slot });
+        states.bytes += bytes.next_multiple_of(256);
+    }
+    let compiled = |program: &engine::trace::Program| {
+        compiler::compile(program.name, &program.graph, &states, &Cpu::caps(), options())
+            .map_err(|error| error.to_string())
+    };
+    let plans = programs.list.iter().map(compiled).collect::<Result<_, _>>()?;
+    Ok((states, plans))
 }

@@ -3,6 +3,8 @@
 //! Peers start from the same weights and read the same batches: both are left in a folder, weights as one file of f32
 //! beside a list of names and shapes, batches as one file of i32.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -91,26 +93,16 @@ pub struct Training {
 impl Training {
     /// None where no training has this name.
     pub fn prepare(name: &str, threads: usize, export: Option<&Path>) -> Result<Option<Training>, String> {
-        let Some((_, vocab, model, optimizer, sets)) = ROWS.iter().find(|row| row.0 == name) else {
-            return Ok(None);
-        };
+        let Some((request, vocab)) = request(name) else { return Ok(None) };
         let said = |error: &dyn std::fmt::Display| error.to_string();
         let folder = tempfile::tempdir().map_err(|error| said(&error))?;
         let path = folder.path().join("text.txt");
-        std::fs::write(&path, text(*vocab)).map_err(|error| said(&error))?;
-        let request = Request {
-            model: Some(model.to_string()),
-            optimizer: Some(optimizer.to_string()),
-            sets: COMMON.iter().chain(*sets).map(|set| set.to_string()).collect(),
-            data: Some(path),
-            threads: Some(threads),
-            no_preset: true,
-            ..Request::default()
-        };
+        std::fs::write(&path, text(vocab)).map_err(|error| said(&error))?;
+        let request = Request { data: Some(path), threads: Some(threads), ..request };
         // The process ends with the job, so nobody misses it.
         let registry: &'static Registry = Box::leak(Box::new(Registry::discover()));
         let prepared = prepare(&request, registry).map_err(|error| said(&error))?;
-        if prepared.shape.vocab != *vocab {
+        if prepared.shape.vocab != vocab {
             return Err(format!("{name}: a vocabulary of {} instead of {vocab}", prepared.shape.vocab));
         }
         if let Some(folder) = export {
@@ -143,6 +135,19 @@ impl Training {
     }
 }
 
+/// What a job trains, text and threads apart, and its vocabulary.
+pub fn request(name: &str) -> Option<(Request, usize)> {
+    let (_, vocab, model, optimizer, sets) = ROWS.iter().find(|row| row.0 == name)?;
+    let request = Request {
+        model: Some(model.to_string()),
+        optimizer: Some(optimizer.to_string()),
+        sets: COMMON.iter().chain(*sets).map(|set| set.to_string()).collect(),
+        no_preset: true,
+        ..Request::default()
+    };
+    Some((request, *vocab))
+}
+
 /// Every character of the vocabulary, then random ones.
 fn text(vocab: usize) -> String {
     let mut stream = Stream::new(1, "bench", 0);
@@ -153,14 +158,22 @@ fn text(vocab: usize) -> String {
 }
 
 fn exported(prepared: &Prepared<'_>, folder: &Path) -> Result<(), String> {
-    let (mut weights, mut list) = (Vec::new(), Vec::new());
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    let mut list = Vec::new();
+    // Parameter by parameter: what is held here would count as the job's own memory.
+    let mut weights = BufWriter::new(File::create(folder.join("weights.bin")).map_err(failed)?);
+    let mut offset = 0;
     for bank in &prepared.programs.banks.banks {
-        let values = prepared.machine.read_state(&bank.state()).map_err(|error| error.to_string())?;
         for (parameter, range) in bank.slices() {
-            list.push(json!({ "name": parameter.path, "dims": parameter.dims, "offset": weights.len() / 4 }));
-            weights.extend(values[range].iter().flat_map(|value| value.to_le_bytes()));
+            list.push(json!({ "name": parameter.path, "dims": parameter.dims, "offset": offset }));
+            offset += range.len();
+            let values = prepared.machine.read_state_part(&bank.state(), range);
+            for value in values.map_err(|error| error.to_string())? {
+                weights.write_all(&value.to_le_bytes()).map_err(failed)?;
+            }
         }
     }
+    weights.flush().map_err(failed)?;
     let (shape, seed) = (prepared.shape, prepared.resolved.settings.seed);
     let mut batches = Vec::new();
     for step in 0..EXPORTED {
@@ -170,8 +183,7 @@ fn exported(prepared: &Prepared<'_>, folder: &Path) -> Result<(), String> {
         batches.extend(ids.flat_map(|id| id.to_le_bytes()));
     }
     let list = json!({ "batch": shape.batch, "window": shape.window, "weights": list });
-    let files =
-        [("weights.bin", weights), ("batches.bin", batches), ("list.json", list.to_string().into_bytes())];
+    let files = [("batches.bin", batches), ("list.json", list.to_string().into_bytes())];
     let write = |(name, bytes): (&str, Vec<u8>)| std::fs::write(folder.join(name), bytes);
-    files.into_iter().try_for_each(write).map_err(|error| format!("{}: {error}", folder.display()))
+    files.into_iter().try_for_each(write).map_err(failed)
 }

@@ -31,6 +31,7 @@ pub fn time(
         block_bytes: 0,
         arena_bytes: offset,
         live_bytes: offset,
+        peak: Vec::new(),
         reads: vec![],
         writes: vec![],
     };

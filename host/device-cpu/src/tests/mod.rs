@@ -70,6 +70,7 @@ pub fn single(
         block_bytes: 0,
         arena_bytes: offset,
         live_bytes: offset,
+        peak: Vec::new(),
         reads: Vec::new(),
         writes: Vec::new(),
     };

@@ -6,7 +6,7 @@ use super::isa::Isa;
 use super::lanes::store;
 use super::program::*;
 use crate::memory::Map;
-use crate::pool::TaskPanicked;
+use crate::pool::{Pool, TaskPanicked};
 use crate::team::Team;
 
 /// Elements of a task: enough for its start to cost little, few enough for all threads to end together.
@@ -30,13 +30,14 @@ impl Workspace {
     pub fn new<'a>(
         programs: impl Iterator<Item = &'a Program> + Clone,
         shared: usize,
-        threads: usize,
+        pool: &mut Pool,
     ) -> Result<Workspace, DeviceError> {
+        let threads = pool.threads();
         let largest = |size: fn(&Program) -> usize| programs.clone().map(size).max().unwrap_or(0);
         let view_bytes = (largest(|program| program.places.len()) * size_of::<View>()).next_multiple_of(256);
         let worker_bytes = view_bytes + (largest(|program| program.scratch) * 4).next_multiple_of(4096);
         let shared_bytes = largest(|program| program.partials).max(shared) * 4;
-        let map = Map::new("device scratch", threads * worker_bytes + shared_bytes)?;
+        let map = Map::new("device scratch", threads * worker_bytes + shared_bytes, pool)?;
         Ok(Workspace { map, worker_bytes, view_bytes, shared: threads * worker_bytes })
     }
 

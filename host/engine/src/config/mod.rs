@@ -5,6 +5,7 @@ mod evals;
 mod fallback;
 mod layers;
 mod settings;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ pub use layers::presets;
 pub use settings::{
     Choice, Data, DeviceName, Sample, ScheduleKind, Settings, Story, TokenizerName, Train, WriteOn,
 };
+
+pub use size::Size;
 
 use crate::Error;
 use crate::plugins::{Component, Kind, Registry};
@@ -36,6 +39,8 @@ pub struct Request {
     pub seed: Option<u64>,
     pub device: Option<String>,
     pub threads: Option<usize>,
+    /// As `"512MiB"`.
+    pub memory_budget: Option<String>,
     /// Leaves out the default preset: a run's own file holds everything.
     pub no_preset: bool,
     /// Opens no evals: what is not trained to its end needs none, and they may be gone since.
@@ -56,6 +61,7 @@ impl Request {
             ("seed", number(self.seed), "--seed"),
             ("device", text(&self.device), "--device"),
             ("threads", number(self.threads.map(|threads| threads as u64)), "--threads"),
+            ("memory_budget", text(&self.memory_budget), "--memory-budget"),
         ];
         all.into_iter().filter_map(|(key, value, flag)| value.map(|value| (key, value, flag))).collect()
     }
@@ -150,6 +156,11 @@ pub fn resolve(request: &Request, registry: &Registry) -> Result<Resolved, Error
     }
     let mut settings: Settings =
         serde_json::from_value(merged).map_err(|error| Error::said(format!("configuration: {error}")))?;
+
+    let unfit = |reason| {
+        Error::said(format!("memory_budget: {reason} (from {})", layers::origin(&figment, "memory_budget")))
+    };
+    settings.memory_budget.bytes().map_err(unfit)?;
 
     let mut chosen = Vec::new();
     // Only options of components of the run belong to its record.

@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::size::Size;
+
 /// Where a plan runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -28,6 +30,9 @@ pub struct Settings {
     /// Threads of the CPU device; 0 means as many as there are cores.
     #[schemars(range(max = 256))]
     pub threads: usize,
+    /// Most memory of State and arena together, `"512MiB"` or bytes; 0 means no limit. Below what a run would take by
+    /// itself it computes values again instead of keeping them: the same results, later.
+    pub memory_budget: Size,
     pub model: Choice,
     pub attention: Choice,
     pub optimizer: Choice,
@@ -172,6 +177,7 @@ impl Default for Settings {
             seed: 1,
             device: DeviceName::Auto,
             threads: 0,
+            memory_budget: Size::Bytes(0),
             model: Choice::named("transformer"),
             attention: Choice::named("full"),
             optimizer: Choice::named("adamw"),

@@ -53,6 +53,7 @@ fn plan(name: &str, elements: usize, kernels: Vec<TileKernel>, op: LaunchOp) -> 
         arena_bytes: 3 * elements * DType::BYTES,
         block_bytes: 0,
         live_bytes: 3 * elements * DType::BYTES,
+        peak: Vec::new(),
         reads: vec![],
         writes: vec![],
     }

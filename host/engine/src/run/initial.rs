@@ -1,27 +1,34 @@
 //! Initial values: a function of the seed and the parameter's path, whatever else the model holds.
 
+use std::ops::Range;
+
 use data::Stream;
 use plugin_api::abi::init;
 
+use crate::Error;
 use crate::trace::{Bank, Parameter};
 
-/// Values of a whole bank. Parameters are drawn side by side; each depends on nothing but its own stream.
-pub fn bank_values(bank: &Bank, seed: u64) -> Vec<f32> {
-    let mut bank_values = vec![0.0; bank.elements];
+/// Draws the values of a bank and hands each parameter's to `write` with its first element. As many parameters as there are
+/// cores are drawn side by side, and no more are held: each depends on nothing but its own stream.
+pub fn draw_bank(
+    bank: &Bank,
+    seed: u64,
+    mut write: impl FnMut(usize, &[f32]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let mut shares: Vec<Vec<(&Parameter, &mut [f32])>> = (0..threads).map(|_| Vec::new()).collect();
-    let mut rest = &mut bank_values[..];
-    for (index, parameter) in bank.parameters.iter().enumerate() {
-        let (own, others) = rest.split_at_mut(parameter.elements());
-        shares[index % threads].push((parameter, own));
-        rest = others;
-    }
-    std::thread::scope(|scope| {
-        for share in shares {
-            scope.spawn(move || share.into_iter().for_each(|(parameter, out)| fill(parameter, seed, out)));
+    let slices: Vec<(&Parameter, Range<usize>)> = bank.slices().collect();
+    for some in slices.chunks(threads) {
+        let mut drawn: Vec<Vec<f32>> = some.iter().map(|(_, range)| vec![0.0; range.len()]).collect();
+        std::thread::scope(|scope| {
+            for ((parameter, _), out) in some.iter().zip(&mut drawn) {
+                scope.spawn(move || fill(parameter, seed, out));
+            }
+        });
+        for ((_, range), values) in some.iter().zip(&drawn) {
+            write(range.start, values)?;
         }
-    });
-    bank_values
+    }
+    Ok(())
 }
 
 fn fill(parameter: &Parameter, seed: u64, out: &mut [f32]) {

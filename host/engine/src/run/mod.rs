@@ -73,6 +73,8 @@ pub struct Started {
     pub arena_bytes: usize,
     pub live_bytes: usize,
     pub state_bytes: usize,
+    /// What is alive at the peak of the largest plan, the largest first.
+    pub peak: Vec<plan::Held>,
     pub launches: usize,
     pub first_step: u64,
     pub steps: u64,

@@ -8,7 +8,7 @@ use plugin_api::Dims;
 
 use super::checkpoint::{self, Progress, Values};
 use super::folder;
-use super::initial::bank_values;
+use super::initial::draw_bank;
 use super::trained::Trained;
 use crate::Error;
 use crate::config::{self, Request, Resolved, Settings, TokenizerName};
@@ -39,21 +39,23 @@ pub fn prepare<'r>(request: &Request, registry: &'r Registry) -> Result<Prepared
 fn initialize(prepared: &mut Prepared<'_>) -> Result<(), Error> {
     let seed = prepared.resolved.settings.seed;
     for bank in &prepared.programs.banks.banks {
-        prepared.machine.write_state(&bank.state(), &bank_values(bank, seed))?;
+        let machine = &mut prepared.machine;
+        draw_bank(bank, seed, |start, values| machine.write_state_part(&bank.state(), start, values))?;
     }
     Ok(())
 }
 
-/// The run of a folder, with its last checkpoint in place. `request` may change steps, device and threads.
+/// The run of a folder, with its last checkpoint in place. `request` may change steps, device, threads and the memory budget.
 pub fn prepare_resume<'r>(
     folder: &Path,
     request: &Request,
     registry: &'r Registry,
 ) -> Result<Prepared<'r>, Error> {
-    let changes = Request { steps: None, device: None, threads: None, ..request.clone() };
+    let changes =
+        Request { steps: None, device: None, threads: None, memory_budget: None, ..request.clone() };
     if changes != Request::default() {
         return Err(Error::said(
-            "a resumed run keeps its configuration: only --steps, --device and --threads go with --resume",
+            "a resumed run keeps its configuration: only --steps, --device, --threads and --memory-budget go with --resume",
         ));
     }
     let mut prepared = reopen(folder, request, registry)?;
@@ -167,7 +169,8 @@ fn build<'r>(resolved: Resolved, registry: &'r Registry) -> Result<Prepared<'r>,
     tracing::debug!("{} plans traced in {:?}", programs.list.len(), clock.elapsed());
     let graphs: Vec<(&str, &graph::Graph)> =
         programs.list.iter().map(|program| (program.name, &program.graph)).collect();
-    let machine = Machine::load(settings.device, settings.threads, &graphs)?;
+    let budget = settings.memory_budget.bytes().map_err(Error::said)?;
+    let machine = Machine::load_within(budget, settings.device, settings.threads, &graphs)?;
     Ok(Prepared { resolved, dataset, programs, machine, shape, registry, progress: None })
 }
 

@@ -124,6 +124,7 @@ impl Run<'_, '_> {
             arena_bytes: machine.facts.arena_bytes,
             live_bytes: machine.facts.live_bytes,
             state_bytes: machine.facts.state_bytes,
+            peak: machine.facts.peak.clone(),
             launches: machine.facts.launches,
             first_step: self.progress.step,
             steps: resolved.settings.train.steps,
