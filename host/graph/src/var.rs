@@ -6,6 +6,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use ops::{DType, Op};
 
 use crate::attributes::DotAxes;
+use crate::differentiate;
 use crate::{Graph, NodeId, ScanOptions, Ty};
 
 /// Shares one graph among the [`Var`]s of an expression. Errors are latched by the graph.
@@ -73,6 +74,18 @@ impl Builder {
         let mut results = vars(self.graph.borrow_mut().close_region(&ids(&[next, ys].concat())));
         let ys = results.split_off(carries.len().min(results.len()));
         (results, ys)
+    }
+
+    /// Cotangents of an op's operands from `(result, cotangent)` of what it decomposes into.
+    pub(crate) fn pull_back<'b>(
+        &'b self,
+        seeds: &[(Var<'b>, Var<'b>)],
+        operands: &[Var<'b>],
+    ) -> Vec<Option<Var<'b>>> {
+        let seeds: Vec<(NodeId, NodeId)> = seeds.iter().map(|(result, ct)| (result.id, ct.id)).collect();
+        let operands: Vec<NodeId> = operands.iter().map(|x| x.id).collect();
+        let pulled = differentiate::pull_back(&mut self.graph.borrow_mut(), &seeds, &operands);
+        pulled.into_iter().map(|ct| ct.map(|ct| self.var(ct))).collect()
     }
 
     pub fn concat<'b>(&'b self, parts: &[Var<'b>], axis: usize) -> Var<'b> {

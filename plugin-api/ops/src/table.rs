@@ -60,7 +60,7 @@ macro_rules! op_table {
 
             /// Whether only the host emits it, when it differentiates.
             pub fn is_internal(self) -> bool {
-                matches!(self, Op::AttentionLse | Op::AttentionGrad)
+                matches!(self, Op::AttentionLse | Op::AttentionGrad | Op::GatedDeltaRuleGrad)
             }
 
             pub fn from_code(code: u16) -> Option<Op> {
@@ -178,6 +178,9 @@ op_table! {
     131 AttentionGrad Composite 6..=10 "causal = 1, window = 0, prefix = 0, operands = 0; scale"
         "Cotangents of q, k and v, three results, from operands and attributes of Attention, its result, its \
          AttentionLse and the cotangent of its result. The host's own.";
+    132 GatedDeltaRuleGrad Composite 7..=8 "chunk = 64, cotangents = 3"
+        "Cotangents of the six operands of GatedDeltaRule, a result for each, from those operands and the cotangents of \
+         its results. The bits of `cotangents` say which of these follow: 1 of o, 2 of the last state. The host's own.";
 }
 
 impl fmt::Display for Op {

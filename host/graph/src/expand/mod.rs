@@ -24,11 +24,12 @@ pub use delta::{gated_delta_rule, linear_attention};
 pub(crate) use loss::cross_entropy_cotangent;
 
 use crate::attributes::DotAxes;
+use crate::infer::DELTA_OPERANDS;
 use crate::rewrite::{Rewritten, compact, rewrite_regions};
 use crate::{Builder, Graph, Node, NodeId, Var};
 
 /// Tokens of a chunk of a linear recurrence where the op does not say.
-const DEFAULT_CHUNK: usize = 64;
+pub(crate) const DEFAULT_CHUNK: usize = 64;
 
 /// Which of two decompositions a linear recurrence gets.
 #[derive(Clone, Copy, PartialEq)]
@@ -91,7 +92,8 @@ fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -
         }
     });
     match node.op {
-        Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad => Rewritten::Many(results),
+        Op::GatedDeltaRule | Op::LinearAttention => Rewritten::Many(results),
+        Op::AttentionGrad | Op::GatedDeltaRuleGrad => Rewritten::Many(results),
         _ => Rewritten::One(results.pop().unwrap_or(NodeId::POISON)),
     }
 }
@@ -110,6 +112,9 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
     let x = operands[0];
     if matches!(node.op, Op::GatedDeltaRule | Op::LinearAttention) {
         return linear_recurrence(&operands, node, form).into_iter().map(|result| result.id).collect();
+    }
+    if node.op == Op::GatedDeltaRuleGrad {
+        return recurrence_grad(b, &operands, node, form);
     }
     if node.op == Op::AttentionGrad {
         let (mask, scale) = (node.attention_mask(), floats[0]);
@@ -138,8 +143,7 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
 
 /// The output and the last state.
 fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>> {
-    let is_delta = node.op == Op::GatedDeltaRule;
-    let beta = is_delta.then(|| x[4]);
+    let beta = (node.op != Op::LinearAttention).then(|| x[4]);
     let state = x[x.len() - 1];
     if form == Form::Tokens {
         return recurrence([x[0], x[1], x[2]], x[3], beta, state);
@@ -150,6 +154,19 @@ fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>>
         None => linear_attention(x[0], x[1], x[2], x[3], state, chunk),
     };
     vec![outputs, last]
+}
+
+/// What the recurrence's own decomposition gives, pulled back: each form has the derivative of its own formulas, and so
+/// has a derivative of this. An operand given twice has its whole cotangent at its first place.
+fn recurrence_grad<'b>(b: &'b Builder, x: &[Var<'b>], node: &Node, form: Form) -> Vec<NodeId> {
+    let (operands, cts) = x.split_at(DELTA_OPERANDS);
+    let results = linear_recurrence(operands, node, form);
+    let given = node.delta_cotangents();
+    let results = results.into_iter().zip(given).filter(|(_, given)| *given).map(|(result, _)| result);
+    let seeds: Vec<(Var<'b>, Var<'b>)> = results.zip(cts.iter().copied()).collect();
+    let pulled = b.pull_back(&seeds, operands);
+    let known = operands.iter().zip(pulled);
+    known.map(|(x, ct)| ct.unwrap_or_else(|| x.constant(0.0)).id).collect()
 }
 
 /// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each
