@@ -22,6 +22,8 @@ pub enum Kind {
     Scatter,
     /// One result of an attention, forward or backward, or the node that has several.
     Attention,
+    /// One result of a delta rule, forward or backward, or the node that has several.
+    Delta,
     /// Owns a buffer that its operands are computed into.
     Concat,
     /// Write or Output.
@@ -47,13 +49,13 @@ pub struct Analysis {
     /// For the node that Write reads: the State it is computed into.
     pub written: HashMap<NodeId, NodeId>,
     pub guards: Guards,
-    /// The node whose launch computes a node of an attention as well: its first in graph order.
+    /// The node whose launch computes a node of a hand kernel as well: its first in graph order.
     pub joined: HashMap<NodeId, NodeId>,
 }
 
 impl Kind {
     pub fn is_kernel(self) -> bool {
-        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention)
+        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention | Kind::Delta)
     }
 }
 
@@ -118,6 +120,11 @@ impl Analysis {
     }
 }
 
+/// Whether its results are read through Result.
+fn has_several(op: Op) -> bool {
+    matches!(op, Op::AttentionGrad | Op::GatedDeltaRule | Op::GatedDeltaRuleGrad)
+}
+
 fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
     let mut kinds = Vec::with_capacity(graph.nodes.len());
     for id in graph.ids() {
@@ -129,8 +136,10 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
             Op::Concat => Kind::Concat,
             Op::Dot => Kind::Gemm,
             Op::ScatterAdd => Kind::Scatter,
-            // Scan and When are unrolled, other composites decomposed: only AttentionGrad has several results.
-            Op::Attention | Op::AttentionLse | Op::AttentionGrad | Op::Result => Kind::Attention,
+            Op::Attention | Op::AttentionLse | Op::AttentionGrad => Kind::Attention,
+            Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => Kind::Delta,
+            // Scan and When are unrolled, other composites decomposed: only those have several results.
+            Op::Result => kinds[node.inputs[0].index()],
             Op::Write | Op::Output => Kind::Effect,
             op => {
                 let direct = |user: &NodeId| matches!(graph.class(*user), Class::Elementwise | Class::Reduce);
@@ -146,14 +155,14 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
     kinds
 }
 
-/// An Attention and the AttentionLse of the same operands are one launch, and so are all results of an AttentionGrad.
+/// An Attention and the AttentionLse of the same operands are one launch, and so are all results of one node.
 fn joined(graph: &Graph, kinds: &[Kind]) -> HashMap<NodeId, NodeId> {
     let (mut joined, mut first) = (HashMap::new(), HashMap::new());
-    for id in graph.ids().filter(|id| kinds[id.index()] == Kind::Attention) {
+    for id in graph.ids().filter(|id| matches!(kinds[id.index()], Kind::Attention | Kind::Delta)) {
         let node = graph.node(id);
         let leader = match node.op {
             Op::Result => node.inputs[0],
-            Op::AttentionGrad => id,
+            op if has_several(op) => id,
             _ => {
                 let key = (&node.inputs[..], &node.ints[..], node.floats[0].to_bits(), node.clone);
                 *first.entry(key).or_insert(id)
@@ -191,14 +200,14 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
         let inner = || node.inputs.first().and_then(|input| sources[input.index()].clone());
         let source = match analysis.kind(id) {
             Kind::Free | Kind::Effect => None,
-            Kind::Attention if node.op == Op::AttentionGrad => None,
+            Kind::Attention | Kind::Delta if has_several(node.op) => None,
             Kind::View => inner().and_then(|Source { owner, view }| {
                 view.moved(graph, node).map(|view| Source { owner, view })
             }),
             _ => Some(match (analysis.written.get(&id), placed.get(&id)) {
                 (Some(state), _) => Source { owner: *state, view: View::contiguous(&node.ty.dims) },
                 (None, Some(place)) => place.clone(),
-                (None, None) => Source { owner: id, view: View::of_kernel(node) },
+                (None, None) => Source { owner: id, view: View::of_kernel(graph, node) },
             }),
         };
         sources.push(source);

@@ -3,7 +3,7 @@
 //! Afterwards each Reshape, Permute, Broadcast and Slice is a strided view of a buffer; each Pad is a Concat; each
 //! operand of a Concat can be computed into the joint buffer; each Dot is a matrix product over strides; what Write
 //! reads is a Copy of its own, which may be computed into the State; what Output and ScatterAdd read is contiguous.
-//! Attention reads any view.
+//! Attention and the delta rule read any view.
 
 use std::collections::{HashMap, HashSet};
 
@@ -58,7 +58,7 @@ struct Layout {
     views: HashMap<NodeId, View>,
     /// Nodes that are computed into a joint buffer already.
     placed: HashSet<NodeId>,
-    /// What operands of attentions are read from.
+    /// What operands of attentions and delta rules are read from.
     written_out: HashMap<NodeId, NodeId>,
     copies: u32,
 }
@@ -95,6 +95,10 @@ impl Layout {
                     let lse = inputs.len() - 2;
                     inputs[lse] = self.contiguous(graph, inputs[lse]);
                 }
+                plain(graph, &inputs)
+            }
+            Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => {
+                let inputs: Vec<NodeId> = inputs.iter().map(|x| self.written_out(graph, *x)).collect();
                 plain(graph, &inputs)
             }
             Op::ScatterAdd => {
@@ -151,7 +155,7 @@ impl Layout {
         let node = graph.node(id);
         let movement = matches!(node.op, Op::Reshape | Op::Permute | Op::Broadcast | Op::Slice);
         let moved = movement.then(|| self.view(graph, node.inputs[0]).moved(graph, node)).flatten();
-        let view = moved.unwrap_or_else(|| View::of_kernel(node));
+        let view = moved.unwrap_or_else(|| View::of_kernel(graph, node));
         self.views.insert(id, view.clone());
         view
     }

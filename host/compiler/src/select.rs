@@ -12,11 +12,14 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     Ok(())
 }
 
-/// Forward and backward of one attention have the same operands in front, so they have one answer.
+/// Forward and backward of one composite have the same operands in front, so they have one answer.
 fn has_kernel(graph: &Graph, node: &Node, caps: &DeviceCaps) -> bool {
-    if !matches!(node.op, Op::Attention | Op::AttentionLse | Op::AttentionGrad) {
-        return false;
-    }
+    let max_width = match node.op {
+        Op::Attention | Op::AttentionLse | Op::AttentionGrad => caps.attention.map(|caps| caps.max_width),
+        Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => caps.delta.map(|caps| caps.max_width),
+        _ => None,
+    };
+    // Of keys and values, in both.
     let width = |index: usize| graph.dims(node.inputs[index])[3];
-    caps.attention.is_some_and(|attention| width(1).max(width(2)) <= attention.max_width)
+    max_width.is_some_and(|max| width(1).max(width(2)) <= max)
 }

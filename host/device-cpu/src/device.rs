@@ -7,9 +7,10 @@ use plan::{
 };
 
 use crate::memory::Map;
+use crate::place::Memory;
 use crate::pool::{Pool, TaskPanicked};
 use crate::tile::{self, Isa, Program, Workspace};
-use crate::{attention, gemm, panel, scatter};
+use crate::{attention, delta, gemm, panel, scatter};
 
 /// Most memory operands of a tile kernel; a limit of this device only so that addresses fit on the stack.
 const MAX_BINDINGS: usize = 31;
@@ -55,6 +56,7 @@ impl Cpu {
             max_bindings: MAX_BINDINGS,
             max_row: tile::MAX_ROW,
             attention: Some(attention::CAPS),
+            delta: Some(delta::CAPS),
         }
     }
 
@@ -161,12 +163,20 @@ impl Loaded {
                         gemm::run(product, shape, operands, pool)
                     }
                     LaunchOp::Attention(launch) => {
-                        let memory = attention::Memory { state, arena };
+                        let memory = Memory { state, arena };
                         attention::run(launch, memory, self.workspace.shared(), isa, pool)
                     }
                     LaunchOp::AttentionGrad(launch) => {
-                        let memory = attention::Memory { state, arena };
+                        let memory = Memory { state, arena };
                         attention::run_grad(launch, memory, self.workspace.shared(), isa, pool)
+                    }
+                    LaunchOp::DeltaRule(launch) => {
+                        let memory = Memory { state, arena };
+                        delta::run(launch, memory, self.workspace.shared(), isa, pool)
+                    }
+                    LaunchOp::DeltaRuleGrad(launch) => {
+                        let memory = Memory { state, arena };
+                        delta::run_grad(launch, memory, self.workspace.shared(), isa, pool)
                     }
                     LaunchOp::ScatterAdd(scatter) => {
                         let [out, ids, source] =
@@ -206,6 +216,8 @@ impl Device for Cpu {
             LaunchOp::Gemm(product) => gemm::scratch(product, shape, threads),
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),
             LaunchOp::AttentionGrad(launch) => attention::grad_scratch(launch, threads),
+            LaunchOp::DeltaRule(launch) => delta::scratch(launch, threads),
+            LaunchOp::DeltaRuleGrad(launch) => delta::grad_scratch(launch, threads),
             _ => 0,
         };
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();

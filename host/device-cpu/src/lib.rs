@@ -5,12 +5,16 @@
 
 mod abreast;
 mod attention;
+mod delta;
 mod device;
 mod gemm;
+mod lanes;
 mod math;
 mod memory;
 mod panel;
+mod place;
 mod pool;
+mod product;
 mod scatter;
 mod tile;
 

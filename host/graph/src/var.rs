@@ -6,7 +6,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use ops::{DType, Op};
 
 use crate::attributes::DotAxes;
-use crate::differentiate;
+use crate::expand::as_it_is;
+use crate::rewrite::inline;
 use crate::{Graph, NodeId, ScanOptions, Ty};
 
 /// Shares one graph among the [`Var`]s of an expression. Errors are latched by the graph.
@@ -76,16 +77,19 @@ impl Builder {
         (results, ys)
     }
 
-    /// Cotangents of an op's operands from `(result, cotangent)` of what it decomposes into.
-    pub(crate) fn pull_back<'b>(
-        &'b self,
-        seeds: &[(Var<'b>, Var<'b>)],
-        operands: &[Var<'b>],
-    ) -> Vec<Option<Var<'b>>> {
-        let seeds: Vec<(NodeId, NodeId)> = seeds.iter().map(|(result, ct)| (result.id, ct.id)).collect();
-        let operands: Vec<NodeId> = operands.iter().map(|x| x.id).collect();
-        let pulled = differentiate::pull_back(&mut self.graph.borrow_mut(), &seeds, &operands);
-        pulled.into_iter().map(|ct| ct.map(|ct| self.var(ct))).collect()
+    pub(crate) fn current_scope(&self) -> String {
+        self.graph.borrow().current_scope().to_string()
+    }
+
+    /// Emits another graph's outputs, with `arguments` in place of its inputs.
+    pub(crate) fn inline(&self, source: &Graph, arguments: &[NodeId]) -> Vec<NodeId> {
+        inline(&mut self.graph.borrow_mut(), source, arguments, as_it_is)
+    }
+
+    /// Takes over another graph's errors, for want of `count` outputs.
+    pub(crate) fn failed(&self, source: &Graph, count: usize) -> Vec<NodeId> {
+        self.graph.borrow_mut().errors.extend(source.errors.iter().cloned());
+        vec![NodeId::POISON; count]
     }
 
     pub fn concat<'b>(&'b self, parts: &[Var<'b>], axis: usize) -> Var<'b> {

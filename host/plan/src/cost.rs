@@ -6,8 +6,8 @@
 //! says how much is left to win.
 
 use crate::{
-    Attention, AttentionGrad, AttentionShape, Expr, Gemm, Launch, LaunchOp, Matrix, Plan, ScatterAdd, Slot,
-    TileKernel,
+    Attention, AttentionGrad, AttentionShape, DeltaShape, Expr, Gemm, Launch, LaunchOp, Matrix, Plan,
+    ScatterAdd, Slot, TileKernel,
 };
 
 const ELEMENT: f64 = ops::DType::BYTES as f64;
@@ -55,6 +55,17 @@ impl Plan {
             LaunchOp::ScatterAdd(add) => scatter_add(add),
             LaunchOp::Attention(launch) => attention(launch),
             LaunchOp::AttentionGrad(launch) => attention_grad(launch),
+            LaunchOp::DeltaRule(rule) => {
+                let [_, _, out, .., last] = rule.shape.operands();
+                let results = [(rule.out.is_some(), out), (rule.last.is_some(), last)];
+                delta_rule(&rule.shape, FORWARD, &results)
+            }
+            LaunchOp::DeltaRuleGrad(rule) => {
+                let dims = rule.shape.operands();
+                let given = [(rule.ct_out.is_some(), dims[2]), (rule.ct_last.is_some(), dims[5])];
+                let written = rule.cts.iter().zip(dims).map(|(ct, dims)| (ct.is_some(), dims));
+                delta_rule(&rule.shape, BACKWARD, &given.into_iter().chain(written).collect::<Vec<_>>())
+            }
         }
     }
 }
@@ -104,6 +115,21 @@ fn attention_grad(launch: &AttentionGrad) -> Cost {
     let written = [(launch.ct_q, q), (launch.ct_k, k), (launch.ct_v, v)];
     let written: f64 = written.iter().filter(|(ct, _)| ct.is_some()).map(|(_, elements)| elements).sum();
     Cost { flops: pairs(shape) * each, bytes: ELEMENT * (q + k + v + 2.0 * out + rows(shape) + written) }
+}
+
+/// Products of a token's rows with the state or its cotangent that no form of the delta rule does without: what a key
+/// and a query read, and what is written; backward two to have the states again, and two for each of those three.
+const FORWARD: usize = 3;
+const BACKWARD: usize = 8;
+
+/// The operands are read; of other tensors those that are there are touched.
+fn delta_rule(shape: &DeltaShape, products: usize, others: &[(bool, [usize; 4])]) -> Cost {
+    let elements = |dims: [usize; 4]| dims.iter().product::<usize>() as f64;
+    let read: f64 = shape.operands().into_iter().map(elements).sum();
+    let touched: f64 = others.iter().filter(|(is_there, _)| *is_there).map(|(_, dims)| elements(*dims)).sum();
+    let tokens = (shape.batch * shape.heads * shape.tokens) as f64;
+    let flops = 2.0 * (products * shape.width * shape.value_width) as f64 * tokens;
+    Cost { flops, bytes: ELEMENT * (read + touched) }
 }
 
 /// Elements of q, k, v and the result.

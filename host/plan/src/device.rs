@@ -14,11 +14,20 @@ pub struct DeviceCaps {
     pub max_row: usize,
     /// Which attentions it has hand kernels for, forward and backward; None: each is decomposed.
     pub attention: Option<AttentionCaps>,
+    /// Which gated delta rules it has hand kernels for, forward and backward; None: each is decomposed.
+    pub delta: Option<DeltaCaps>,
 }
 
 /// Attentions that hand kernels take; others are decomposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionCaps {
+    /// Largest width of a head, of keys and of values.
+    pub max_width: usize,
+}
+
+/// Gated delta rules that hand kernels take; others are decomposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaCaps {
     /// Largest width of a head, of keys and of values.
     pub max_width: usize,
 }

@@ -1,6 +1,6 @@
 //! Launches: one kernel each, with the memory it works on.
 
-use crate::{Attention, AttentionGrad};
+use crate::{Attention, AttentionGrad, DeltaRule, DeltaRuleGrad};
 
 /// Which memory a slot lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub enum LaunchOp {
     ScatterAdd(ScatterAdd),
     Attention(Box<Attention>),
     AttentionGrad(Box<AttentionGrad>),
+    DeltaRule(Box<DeltaRule>),
+    DeltaRuleGrad(Box<DeltaRuleGrad>),
 }
 
 /// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j] + beta * c[i, j]`, once per point of the batch. All f32.

@@ -11,6 +11,7 @@
 
 mod attention;
 mod cost;
+mod delta;
 mod device;
 mod kernel;
 mod launch;
@@ -20,7 +21,8 @@ mod validate;
 
 pub use attention::{Attention, AttentionGrad, AttentionShape, Heads, Numbers};
 pub use cost::{Cost, Peaks};
-pub use device::{AttentionCaps, Device, DeviceCaps, DeviceError};
+pub use delta::{DeltaRule, DeltaRuleGrad, DeltaShape, DeltaTensors};
+pub use device::{AttentionCaps, DeltaCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
 pub use plan::{Guard, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

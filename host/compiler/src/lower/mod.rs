@@ -1,6 +1,7 @@
 //! Clusters to launches: the last step before a device.
 
 mod attention;
+mod delta;
 mod gemm;
 mod space;
 mod tile;
@@ -96,6 +97,7 @@ impl Lowerer<'_> {
             Kind::Gemm => LaunchOp::Gemm(gemm::lower(self.graph, first, |id| self.at(id))?),
             Kind::Scatter => self.scatter(first)?,
             Kind::Attention => attention::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
+            Kind::Delta => delta::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
             _ => {
                 let (kernel, bindings) = tile::lower(self.graph, self.analysis, cluster, |id| self.at(id))?;
                 let text = kernel.to_string();
@@ -107,7 +109,7 @@ impl Lowerer<'_> {
                 LaunchOp::Tile { kernel: index, bindings }
             }
         };
-        // Nodes of a tile cluster have one set; a launch of attention runs where any of its results is needed.
+        // Nodes of a tile cluster have one set; a launch of several results runs where any of its results is needed.
         let set = cluster.nodes.iter().fold(u64::MAX, |set, id| set & self.analysis.guards.of(*id));
         let guards = (0..u64::BITS as usize).filter(|guard| set >> guard & 1 == 1).collect();
         Ok(Launch { label: self.label(cluster), op, guards })

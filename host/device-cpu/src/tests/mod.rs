@@ -1,7 +1,8 @@
 //! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters
-//! and attention against plain loops.
+//! and hand kernels against plain loops.
 
 mod attention;
+mod delta;
 mod generate;
 mod kernels;
 mod naive;

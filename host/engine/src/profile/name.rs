@@ -1,9 +1,9 @@
 //! What launches are called in a profile: by the layer they belong to, and by the kernel they run.
 
-use plan::{AttentionShape, Launch, LaunchOp, Matrix, Plan, Template};
+use plan::{AttentionShape, DeltaShape, Launch, LaunchOp, Matrix, Plan, Template};
 
 /// Kinds of launches.
-pub const KINDS: [&str; 4] = ["products", "attention", "tiles", "scatter"];
+pub const KINDS: [&str; 5] = ["products", "attention", "tiles", "scatter", "delta rule"];
 
 /// Index in [`KINDS`].
 pub fn kind(launch: &Launch) -> usize {
@@ -12,6 +12,7 @@ pub fn kind(launch: &Launch) -> usize {
         LaunchOp::Attention(_) | LaunchOp::AttentionGrad(_) => 1,
         LaunchOp::Tile { .. } => 2,
         LaunchOp::ScatterAdd(_) => 3,
+        LaunchOp::DeltaRule(_) | LaunchOp::DeltaRuleGrad(_) => 4,
     }
 }
 
@@ -67,6 +68,8 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
         }
         LaunchOp::Attention(launch) => attention("attention", &launch.shape),
         LaunchOp::AttentionGrad(launch) => attention("attention'", &launch.shape),
+        LaunchOp::DeltaRule(launch) => delta("delta rule", &launch.shape),
+        LaunchOp::DeltaRuleGrad(launch) => delta("delta rule'", &launch.shape),
         LaunchOp::ScatterAdd(add) => format!("scatter {} rows into {}x{}", add.count, add.rows, add.width),
     }
 }
@@ -75,6 +78,12 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
 fn attention(name: &str, shape: &AttentionShape) -> String {
     let AttentionShape { batch, heads, queries, keys, width, .. } = *shape;
     format!("{name} {batch}x{heads} of {queries}x{keys}x{width}")
+}
+
+/// `delta rule 2x4 of 2048x64x64`: batch and heads, tokens, widths of keys and values; a prime for its derivative.
+fn delta(name: &str, shape: &DeltaShape) -> String {
+    let DeltaShape { batch, heads, tokens, width, value_width } = *shape;
+    format!("{name} {batch}x{heads} of {tokens}x{width}x{value_width}")
 }
 
 #[cfg(test)]

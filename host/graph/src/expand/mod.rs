@@ -6,6 +6,7 @@ mod chunks;
 mod conv;
 mod delta;
 mod loss;
+mod pulled;
 mod recurrence;
 mod rope;
 mod triangular;
@@ -22,6 +23,7 @@ use rope::rope;
 
 pub use delta::{gated_delta_rule, linear_attention};
 pub(crate) use loss::cross_entropy_cotangent;
+pub(crate) use pulled::as_it_is;
 
 use crate::attributes::DotAxes;
 use crate::infer::DELTA_OPERANDS;
@@ -114,7 +116,7 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
         return linear_recurrence(&operands, node, form).into_iter().map(|result| result.id).collect();
     }
     if node.op == Op::GatedDeltaRuleGrad {
-        return recurrence_grad(b, &operands, node, form);
+        return recurrence_grad(b, inputs, node, form);
     }
     if node.op == Op::AttentionGrad {
         let (mask, scale) = (node.attention_mask(), floats[0]);
@@ -156,17 +158,12 @@ fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>>
     vec![outputs, last]
 }
 
-/// What the recurrence's own decomposition gives, pulled back: each form has the derivative of its own formulas, and so
-/// has a derivative of this. An operand given twice has its whole cotangent at its first place.
-fn recurrence_grad<'b>(b: &'b Builder, x: &[Var<'b>], node: &Node, form: Form) -> Vec<NodeId> {
-    let (operands, cts) = x.split_at(DELTA_OPERANDS);
-    let results = linear_recurrence(operands, node, form);
-    let given = node.delta_cotangents();
-    let results = results.into_iter().zip(given).filter(|(_, given)| *given).map(|(result, _)| result);
-    let seeds: Vec<(Var<'b>, Var<'b>)> = results.zip(cts.iter().copied()).collect();
-    let pulled = b.pull_back(&seeds, operands);
-    let known = operands.iter().zip(pulled);
-    known.map(|(x, ct)| ct.unwrap_or_else(|| x.constant(0.0)).id).collect()
+/// The derivative of the recurrence's own decomposition: each form has that of its formulas, and so has a derivative of
+/// this.
+fn recurrence_grad(b: &Builder, inputs: &[NodeId], node: &Node, form: Form) -> Vec<NodeId> {
+    pulled::cotangents(b, inputs, DELTA_OPERANDS, &node.delta_cotangents(), |operands| {
+        linear_recurrence(operands, node, form)
+    })
 }
 
 /// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each
