@@ -59,28 +59,48 @@ unsafe fn whole<L: Lanes, const BACKWARD: bool>(
     rows: Block,
     scaled: Block,
 ) {
-    let place = |step: usize| if BACKWARD { LANES - 1 - step } else { step };
     // SAFETY: the caller's.
     unsafe {
         let mut values = [L::splat(0.0); LANES];
         for (step, value) in values.iter_mut().enumerate() {
-            *value = L::load(rows.at(place(step), 0).ptr);
+            *value = L::load(rows.at(place::<BACKWARD>(step), 0).ptr);
         }
         // Steps are written out, so that each value is a register.
-        macro_rules! step {
-            ($($step:literal)*) => {$({
-                let done = place($step);
-                values[$step].store(rows.at(done, 0).ptr);
-                let known = values[$step].mul(L::splat(*beta.add(done)));
-                known.store(scaled.at(done, 0).ptr);
-                for later in $step + 1..LANES {
-                    let open = place(later);
-                    let at = if BACKWARD { done * CHUNK + open } else { open * CHUNK + done };
-                    values[later] = L::splat(*overlaps.add(at)).fma(known, values[later]);
-                }
-            })*};
+        macro_rules! steps {
+            ($($step:literal)*) => {
+                $(finish::<L, BACKWARD>(&mut values, $step, overlaps, beta, [rows, scaled]);)*
+            };
         }
-        step!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        steps!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+}
+
+/// The token of a step, in a whole block.
+#[inline(always)]
+fn place<const BACKWARD: bool>(step: usize) -> usize {
+    if BACKWARD { LANES - 1 - step } else { step }
+}
+
+/// Writes the row of a step and subtracts it from those of later steps.
+#[inline(always)]
+unsafe fn finish<L: Lanes, const BACKWARD: bool>(
+    values: &mut [L; LANES],
+    step: usize,
+    overlaps: *const f32,
+    beta: *const f32,
+    [rows, scaled]: [Block; 2],
+) {
+    let done = place::<BACKWARD>(step);
+    // SAFETY: the caller's.
+    unsafe {
+        values[step].store(rows.at(done, 0).ptr);
+        let known = values[step].mul(L::splat(*beta.add(done)));
+        known.store(scaled.at(done, 0).ptr);
+        for (later, value) in values.iter_mut().enumerate().skip(step + 1) {
+            let open = place::<BACKWARD>(later);
+            let at = if BACKWARD { done * CHUNK + open } else { open * CHUNK + done };
+            *value = L::splat(*overlaps.add(at)).fma(known, *value);
+        }
     }
 }
 
