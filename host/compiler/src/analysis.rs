@@ -24,6 +24,8 @@ pub enum Kind {
     /// A result of a hand kernel, or the node that has several.
     Attention,
     CrossEntropy,
+    /// One result of a delta rule, forward or backward, or the node that has several.
+    Delta,
     /// Owns a buffer that its operands are computed into.
     Concat,
     /// Write or Output.
@@ -55,7 +57,8 @@ pub struct Analysis {
 
 impl Kind {
     pub fn is_kernel(self) -> bool {
-        matches!(self, Kind::Tile | Kind::Gemm | Kind::Scatter | Kind::Attention | Kind::CrossEntropy)
+        use Kind::{Attention, CrossEntropy, Delta, Gemm, Scatter, Tile};
+        matches!(self, Tile | Gemm | Scatter | Attention | CrossEntropy | Delta)
     }
 }
 
@@ -120,6 +123,12 @@ impl Analysis {
     }
 }
 
+/// Whether its results are read through Result.
+fn has_several(op: Op) -> bool {
+    use Op::{AttentionGrad, GatedDeltaRule, GatedDeltaRuleGrad, LinearCrossEntropyGrad};
+    matches!(op, AttentionGrad | GatedDeltaRule | GatedDeltaRuleGrad | LinearCrossEntropyGrad)
+}
+
 fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
     let mut kinds = Vec::with_capacity(graph.nodes.len());
     for id in graph.ids() {
@@ -133,6 +142,8 @@ fn kinds(graph: &Graph, users: &[Vec<NodeId>]) -> Vec<Kind> {
             Op::ScatterAdd => Kind::Scatter,
             Op::Attention | Op::AttentionLse | Op::AttentionGrad => Kind::Attention,
             Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => Kind::CrossEntropy,
+            Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => Kind::Delta,
+            // Scan and When are unrolled, other composites decomposed: only those have several results.
             Op::Result => kinds[node.inputs[0].index()],
             Op::Write | Op::Output => Kind::Effect,
             op => {
@@ -156,7 +167,7 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
     for id in graph.ids().rev().filter(|id| graph.node(*id).op == Op::Concat) {
         let node = graph.node(id);
         let axis = node.ints[0] as usize;
-        let own = || Source { owner: id, view: View::of_kernel(node) };
+        let own = || Source { owner: id, view: View::of_kernel(graph, node) };
         let Source { owner, view: whole } = placed.get(&id).cloned().unwrap_or_else(own);
         let mut start = 0;
         for part in &node.inputs {
@@ -178,14 +189,14 @@ fn sources(graph: &Graph, analysis: &Analysis) -> Vec<Option<Source>> {
         let inner = || node.inputs.first().and_then(|input| sources[input.index()].clone());
         let source = match analysis.kind(id) {
             Kind::Free | Kind::Effect => None,
-            _ if matches!(node.op, Op::AttentionGrad | Op::LinearCrossEntropyGrad) => None,
+            _ if has_several(node.op) => None,
             Kind::View => inner().and_then(|Source { owner, view }| {
                 view.moved(graph, node).map(|view| Source { owner, view })
             }),
             _ => Some(match (analysis.written.get(&id), placed.get(&id)) {
                 (Some(state), _) => Source { owner: *state, view: View::contiguous(&node.ty.dims) },
                 (None, Some(place)) => place.clone(),
-                (None, None) => Source { owner: id, view: View::of_kernel(node) },
+                (None, None) => Source { owner: id, view: View::of_kernel(graph, node) },
             }),
         };
         sources.push(source);

@@ -29,7 +29,7 @@ pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
     Ok(())
 }
 
-/// One cluster for each kernel node, and one for all that a launch of attention computes: what an unfused plan runs.
+/// One cluster for each kernel node, and one for all that a hand kernel's launch computes: what an unfused plan runs.
 pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
     let alone = |id: &NodeId| {
         let id = *id;

@@ -1,6 +1,6 @@
 //! Nodes that one launch computes together although each is an op of its own.
 //!
-//! An Attention and the AttentionLse of the same operands are one launch, and so are all results of an AttentionGrad. A
+//! An Attention and the AttentionLse of the same operands are one launch, and so are all results of one node. A
 //! LinearCrossEntropy and a derivative of it are one launch too, which forms the logits once for both, where the cotangent
 //! of the losses is known before the losses are: that of a mean, with or without weights, is.
 
@@ -21,13 +21,13 @@ pub fn joined(graph: &Graph, guards: &Guards) -> HashMap<NodeId, NodeId> {
                 let key = (&node.inputs[..], &node.ints[..], node.floats[0].to_bits(), node.clone);
                 *first.entry(key).or_insert(id)
             }
-            Op::AttentionGrad => id,
+            Op::AttentionGrad | Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => id,
             Op::LinearCrossEntropy => {
                 pairs.alone.entry(&node.inputs).or_insert(id);
                 id
             }
             Op::LinearCrossEntropyGrad => pairs.take(graph, guards, id).unwrap_or(id),
-            // Scan and When are unrolled and other composites decomposed: only derivatives have several results.
+            // Scan and When are unrolled and other composites decomposed: only those have several results.
             Op::Result => joined[&node.inputs[0]],
             _ => continue,
         };

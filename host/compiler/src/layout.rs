@@ -3,7 +3,7 @@
 //! Afterwards each Reshape, Permute, Broadcast and Slice is a strided view of a buffer; each Pad is a Concat; each
 //! operand of a Concat can be computed into the joint buffer; each Dot is a matrix product over strides; what Write
 //! reads is a Copy of its own, which may be computed into the State; what Output and ScatterAdd read is contiguous.
-//! Attention reads any view; cross-entropy reads rows whose elements are side by side.
+//! Attention and the delta rule read any view; cross-entropy reads rows whose elements are side by side.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,7 +49,8 @@ fn nested(graph: &Graph) -> HashMap<NodeId, Nested> {
     // Who reads a Concat comes after it, so the outermost is met first.
     for outer in graph.ids().rev().filter(|id| live[id.index()] && graph.node(*id).op == Op::Concat) {
         let node = graph.node(outer);
-        let whole = nested.get(&outer).map_or_else(|| View::of_kernel(node), |found| found.view.clone());
+        let whole =
+            nested.get(&outer).map_or_else(|| View::of_kernel(graph, node), |found| found.view.clone());
         let axis = node.ints[0] as usize;
         let mut start = 0;
         for part in &node.inputs {
@@ -100,7 +101,7 @@ struct Layout {
     views: HashMap<NodeId, View>,
     /// Nodes that are computed into a joint buffer already.
     placed: HashSet<NodeId>,
-    /// What operands of attentions are read from.
+    /// What operands of attentions and delta rules are read from.
     written_out: HashMap<NodeId, NodeId>,
     /// Operands of cross-entropies as rows, by node and rank.
     rows: HashMap<(NodeId, usize), NodeId>,
@@ -152,6 +153,10 @@ impl Layout {
             Op::Result => {
                 let result = plain(graph, inputs);
                 reshaped(graph, node, result)
+            }
+            Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => {
+                let inputs: Vec<NodeId> = inputs.iter().map(|x| self.written_out(graph, *x)).collect();
+                plain(graph, &inputs)
             }
             Op::ScatterAdd => {
                 let inputs = [self.contiguous(graph, inputs[0]), self.contiguous(graph, inputs[1])];
@@ -228,7 +233,7 @@ impl Layout {
         let node = graph.node(id);
         let movement = matches!(node.op, Op::Reshape | Op::Permute | Op::Broadcast | Op::Slice);
         let moved = movement.then(|| self.view(graph, node.inputs[0]).moved(graph, node)).flatten();
-        let view = moved.unwrap_or_else(|| View::of_kernel(node));
+        let view = moved.unwrap_or_else(|| View::of_kernel(graph, node));
         self.views.insert(id, view.clone());
         view
     }

@@ -144,7 +144,7 @@ fn within(budget: Option<usize>, plan: Plan) -> Result<Plan, CompileError> {
 /// in simpler ones, and no hand kernel is used. What the interpreter and a device can be compared on, node by node.
 pub fn straight(graph: &Graph, caps: &DeviceCaps) -> Result<Graph, CompileError> {
     graph::verify(graph)?;
-    let caps = &DeviceCaps { attention: None, cross_entropy: None, ..caps.clone() };
+    let caps = &DeviceCaps { attention: None, cross_entropy: None, delta: None, ..caps.clone() };
     let mut module = Module::new("straight", graph.clone(), StateLayout::default());
     for (pass, run) in [("select", select::run as Run), ("unroll", unroll::run), ("legalize", legalize::run)]
     {

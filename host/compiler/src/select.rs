@@ -25,6 +25,9 @@ fn has_kernel(graph: &Graph, node: &Node, caps: &DeviceCaps) -> bool {
                 vocabulary >= caps.min_vocabulary && tokens * vocabulary >= caps.min_logits
             })
         }
+        Op::GatedDeltaRule | Op::GatedDeltaRuleGrad => {
+            caps.delta.is_some_and(|caps| dims(1)[3].max(dims(2)[3]) <= caps.max_width)
+        }
         _ => false,
     }
 }

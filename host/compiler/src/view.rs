@@ -20,11 +20,20 @@ impl View {
         View { offset: 0, strides }
     }
 
-    /// How a kernel lays its own result out: row-major, but heads of an attention `[B, H, T, D]` as `[B, T, H, D]`, so that
+    /// How a kernel lays its own result out: row-major, but heads of tokens `[B, H, T, D]` as `[B, T, H, D]`, so that
     /// merging them copies nothing.
-    pub fn of_kernel(node: &Node) -> View {
+    pub fn of_kernel(graph: &Graph, node: &Node) -> View {
         let dims = &node.ty.dims;
-        if matches!(node.op, Op::Attention | Op::Result) && dims.len() == 4 {
+        let has_heads = match node.op {
+            Op::Attention => true,
+            // The state of a delta rule, and its cotangent, are matrices.
+            Op::Result => match (graph.node(node.inputs[0]).op, node.ints[0]) {
+                (Op::GatedDeltaRule, index) => index == 0,
+                (_, index) => index < 3,
+            },
+            _ => false,
+        };
+        if has_heads && dims.len() == 4 {
             return View::contiguous(&[dims[0], dims[2], dims[1], dims[3]]).permute(&[0, 2, 1, 3]);
         }
         View::contiguous(dims)

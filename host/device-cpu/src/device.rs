@@ -9,10 +9,11 @@ use plan::{
 
 use crate::groups::{Scratch, groups};
 use crate::memory::Map;
+use crate::place::Memory;
 use crate::pool::{Pool, TaskPanicked};
 use crate::team::{self, Team};
 use crate::tile::{self, Isa, Program, Workspace};
-use crate::{attention, cross_entropy, gemm, panel, scatter};
+use crate::{attention, cross_entropy, delta, gemm, panel, scatter};
 
 /// Most memory operands of a tile kernel; a limit of this device only so that addresses fit on the stack.
 const MAX_BINDINGS: usize = 31;
@@ -66,6 +67,7 @@ impl Cpu {
             max_row: tile::MAX_ROW,
             attention: Some(attention::CAPS),
             cross_entropy: Some(cross_entropy::CAPS),
+            delta: Some(delta::CAPS),
         }
     }
 
@@ -219,7 +221,7 @@ impl Loaded {
         (isa, shape): (Isa, Option<panel::Shape>),
         team: &mut Team<'_>,
     ) -> Result<(), TaskPanicked> {
-        let memory = attention::Memory { state: self.state.start(), arena: self.arena.start() };
+        let memory = Memory { state: self.state.start(), arena: self.arena.start() };
         let address = |slot: &Slot| self.address(slot);
         let scratch = self.workspace.shared();
         // SAFETY: the caller's.
@@ -244,6 +246,8 @@ impl Loaded {
                 LaunchOp::Attention(launch) => attention::run(launch, memory, scratch, isa, team),
                 LaunchOp::AttentionGrad(launch) => attention::run_grad(launch, memory, scratch, isa, team),
                 LaunchOp::CrossEntropy(launch) => cross_entropy::run(launch, memory, scratch, isa, team),
+                LaunchOp::DeltaRule(launch) => delta::run(launch, memory, scratch, isa, team),
+                LaunchOp::DeltaRuleGrad(launch) => delta::run_grad(launch, memory, scratch, isa, team),
                 LaunchOp::ScatterAdd(scatter) => {
                     let [out, ids, source] =
                         [scatter.out, scatter.ids, scatter.source].map(|slot| address(&slot));
@@ -273,6 +277,8 @@ impl Device for Cpu {
             LaunchOp::Attention(launch) => attention::scratch(launch, threads),
             LaunchOp::AttentionGrad(launch) => attention::grad_scratch(launch, threads),
             LaunchOp::CrossEntropy(launch) => cross_entropy::scratch(launch, threads),
+            LaunchOp::DeltaRule(launch) => delta::scratch(launch, threads),
+            LaunchOp::DeltaRuleGrad(launch) => delta::grad_scratch(launch, threads),
             _ => 0,
         };
         let shared = plans.iter().flat_map(|plan| &plan.plan.launches).map(scratch).max();

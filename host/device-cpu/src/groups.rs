@@ -70,6 +70,8 @@ impl Touched {
             LaunchOp::Attention(launch) => (Vec::new(), launch.slots()),
             LaunchOp::AttentionGrad(launch) => (Vec::new(), launch.slots()),
             LaunchOp::CrossEntropy(launch) => (Vec::new(), launch.slots()),
+            LaunchOp::DeltaRule(launch) => (Vec::new(), launch.slots()),
+            LaunchOp::DeltaRuleGrad(launch) => (Vec::new(), launch.slots()),
         };
         Touched { reads, writes, scratch }
     }

@@ -6,13 +6,17 @@
 mod abreast;
 mod attention;
 mod cross_entropy;
+mod delta;
 mod device;
 mod gemm;
 mod groups;
+mod lanes;
 mod math;
 mod memory;
 mod panel;
+mod place;
 mod pool;
+mod product;
 mod scatter;
 mod team;
 mod tile;

@@ -200,6 +200,12 @@ impl Node {
         WhenShape::decode(&self.ints).expect("inference accepted this When")
     }
 
+    /// Which results of a GatedDeltaRule a verified GatedDeltaRuleGrad gets cotangents of: o, the last state.
+    pub fn delta_cotangents(&self) -> [bool; 2] {
+        let bits = self.ints.get(1).copied().unwrap_or(3);
+        [bits & 1 != 0, bits & 2 != 0]
+    }
+
     /// Mask of a verified Attention.
     pub fn attention_mask(&self) -> AttentionMask {
         AttentionMask::decode(&self.ints).expect("inference accepted this Attention")

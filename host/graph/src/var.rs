@@ -6,6 +6,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 use ops::{DType, Op};
 
 use crate::attributes::DotAxes;
+use crate::expand::as_it_is;
+use crate::rewrite::inline;
 use crate::{Graph, NodeId, ScanOptions, Ty};
 
 /// Shares one graph among the [`Var`]s of an expression. Errors are latched by the graph.
@@ -73,6 +75,21 @@ impl Builder {
         let mut results = vars(self.graph.borrow_mut().close_region(&ids(&[next, ys].concat())));
         let ys = results.split_off(carries.len().min(results.len()));
         (results, ys)
+    }
+
+    pub(crate) fn current_scope(&self) -> String {
+        self.graph.borrow().current_scope().to_string()
+    }
+
+    /// Emits another graph's outputs, with `arguments` in place of its inputs.
+    pub(crate) fn inline(&self, source: &Graph, arguments: &[NodeId]) -> Vec<NodeId> {
+        inline(&mut self.graph.borrow_mut(), source, arguments, as_it_is)
+    }
+
+    /// Takes over another graph's errors, for want of `count` outputs.
+    pub(crate) fn failed(&self, source: &Graph, count: usize) -> Vec<NodeId> {
+        self.graph.borrow_mut().errors.extend(source.errors.iter().cloned());
+        vec![NodeId::POISON; count]
     }
 
     pub fn concat<'b>(&'b self, parts: &[Var<'b>], axis: usize) -> Var<'b> {

@@ -182,12 +182,12 @@ impl Heads {
         [(batch, self.batch), (heads, self.head), (tokens, self.token), (width, self.element)]
     }
 
-    fn check(&self, name: &str, dims: [usize; 4]) -> Check {
+    pub(crate) fn check(&self, name: &str, dims: [usize; 4]) -> Check {
         within(name, self.slot, &self.axes(dims))
     }
 
     /// As [`Heads::check`], and no two elements are one.
-    fn check_written(&self, name: &str, dims: [usize; 4]) -> Check {
+    pub(crate) fn check_written(&self, name: &str, dims: [usize; 4]) -> Check {
         self.check(name, dims)?;
         let mut axes = self.axes(dims);
         axes.sort_unstable_by_key(|(_, stride)| *stride);

@@ -6,8 +6,8 @@
 //! says how much is left to win.
 
 use crate::{
-    Attention, AttentionGrad, AttentionShape, CrossEntropy, Expr, Gemm, Launch, LaunchOp, Matrix, Plan,
-    ScatterAdd, Slot, TileKernel,
+    Attention, AttentionGrad, AttentionShape, CrossEntropy, DeltaShape, Expr, Gemm, Launch, LaunchOp, Matrix,
+    Plan, ScatterAdd, Slot, TileKernel,
 };
 
 const ELEMENT: f64 = ops::DType::BYTES as f64;
@@ -56,6 +56,17 @@ impl Plan {
             LaunchOp::Attention(launch) => attention(launch),
             LaunchOp::AttentionGrad(launch) => attention_grad(launch),
             LaunchOp::CrossEntropy(launch) => cross_entropy(launch),
+            LaunchOp::DeltaRule(rule) => {
+                let [_, _, out, .., last] = rule.shape.operands();
+                let results = [(rule.out.is_some(), out), (rule.last.is_some(), last)];
+                delta_rule(&rule.shape, FORWARD, &results)
+            }
+            LaunchOp::DeltaRuleGrad(rule) => {
+                let dims = rule.shape.operands();
+                let given = [(rule.ct_out.is_some(), dims[2]), (rule.ct_last.is_some(), dims[5])];
+                let written = rule.cts.iter().zip(dims).map(|(ct, dims)| (ct.is_some(), dims));
+                delta_rule(&rule.shape, BACKWARD, &given.into_iter().chain(written).collect::<Vec<_>>())
+            }
         }
     }
 }
@@ -123,6 +134,21 @@ fn cross_entropy(launch: &CrossEntropy) -> Cost {
     let touched = of_x + of_w + numbers + given(ct_x, of_x) + given(ct_w, of_w);
     let each = 2.0 * width * products as f64 + 1.0;
     Cost { flops: tokens * vocabulary * each, bytes: ELEMENT * touched }
+}
+
+/// Products of a token's rows with the state or its cotangent that no form of the delta rule does without: what a key
+/// and a query read, and what is written; backward two to have the states again, and two for each of those three.
+const FORWARD: usize = 3;
+const BACKWARD: usize = 8;
+
+/// The operands are read; of other tensors those that are there are touched.
+fn delta_rule(shape: &DeltaShape, products: usize, others: &[(bool, [usize; 4])]) -> Cost {
+    let elements = |dims: [usize; 4]| dims.iter().product::<usize>() as f64;
+    let read: f64 = shape.operands().into_iter().map(elements).sum();
+    let touched: f64 = others.iter().filter(|(is_there, _)| *is_there).map(|(_, dims)| elements(*dims)).sum();
+    let tokens = (shape.batch * shape.heads * shape.tokens) as f64;
+    let flops = 2.0 * (products * shape.width * shape.value_width) as f64 * tokens;
+    Cost { flops, bytes: ELEMENT * (read + touched) }
 }
 
 /// Elements of q, k, v and the result.

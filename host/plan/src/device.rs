@@ -16,6 +16,8 @@ pub struct DeviceCaps {
     pub attention: Option<AttentionCaps>,
     /// Which cross-entropies from hidden states it has a hand kernel for; None: each is decomposed.
     pub cross_entropy: Option<CrossEntropyCaps>,
+    /// Which gated delta rules it has hand kernels for, forward and backward; None: each is decomposed.
+    pub delta: Option<DeltaCaps>,
 }
 
 /// Attentions that hand kernels take; others are decomposed.
@@ -32,6 +34,13 @@ pub struct CrossEntropyCaps {
     pub min_logits: usize,
     /// Smallest vocabulary.
     pub min_vocabulary: usize,
+}
+
+/// Gated delta rules that hand kernels take; others are decomposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeltaCaps {
+    /// Largest width of a head, of keys and of values.
+    pub max_width: usize,
 }
 
 /// A device error: what happened and where. The engine adds what to do.

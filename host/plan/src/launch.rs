@@ -1,6 +1,6 @@
 //! Launches: one kernel each, with the memory it works on.
 
-use crate::{Attention, AttentionGrad, CrossEntropy, TileKernel};
+use crate::{Attention, AttentionGrad, CrossEntropy, DeltaRule, DeltaRuleGrad, TileKernel};
 
 /// Which memory a slot lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,10 @@ impl Launch {
             LaunchOp::AttentionGrad(grad) => {
                 [grad.ct_q, grad.ct_k, grad.ct_v].into_iter().flatten().map(|heads| heads.slot).collect()
             }
+            LaunchOp::DeltaRule(rule) => {
+                [&rule.out, &rule.last].into_iter().flatten().map(|tensor| tensor.slot).collect()
+            }
+            LaunchOp::DeltaRuleGrad(rule) => rule.cts.iter().flatten().map(|ct| ct.slot).collect(),
             LaunchOp::CrossEntropy(pass) => {
                 let cts = pass.grad.iter().flat_map(|grad| [grad.ct_x, grad.ct_w]).flatten();
                 pass.loss.into_iter().chain(cts).collect()
@@ -64,6 +68,8 @@ pub enum LaunchOp {
     Attention(Box<Attention>),
     AttentionGrad(Box<AttentionGrad>),
     CrossEntropy(Box<CrossEntropy>),
+    DeltaRule(Box<DeltaRule>),
+    DeltaRuleGrad(Box<DeltaRuleGrad>),
 }
 
 /// `out[i, j] = alpha * sum over k of a[i, k] * b[k, j] + beta * c[i, j]`, once per point of the batch. All f32.

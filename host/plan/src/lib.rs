@@ -12,6 +12,7 @@
 mod attention;
 mod cost;
 mod cross_entropy;
+mod delta;
 mod device;
 mod kernel;
 mod launch;
@@ -22,7 +23,8 @@ mod validate;
 pub use attention::{Attention, AttentionGrad, AttentionShape, Heads, Numbers};
 pub use cost::{Cost, Peaks};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGrad, Numbered, Rows};
-pub use device::{AttentionCaps, CrossEntropyCaps, Device, DeviceCaps, DeviceError};
+pub use delta::{DeltaRule, DeltaRuleGrad, DeltaShape, DeltaTensors};
+pub use device::{AttentionCaps, CrossEntropyCaps, DeltaCaps, Device, DeviceCaps, DeviceError};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
 pub use plan::{Guard, Held, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

@@ -3,6 +3,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::delta::NAMES;
 use crate::*;
 
 impl Display for PlanSet {
@@ -114,6 +115,20 @@ impl Display for AttentionShape {
     }
 }
 
+impl Display for DeltaShape {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let DeltaShape { batch, heads, tokens, width, value_width } = self;
+        write!(f, "{batch}x{heads} of {tokens} tokens, {width} to {value_width}")
+    }
+}
+
+impl Display for DeltaTensors {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let mut named = NAMES.iter().zip(self.all());
+        named.try_for_each(|(name, heads)| write!(f, " {name} {heads}"))
+    }
+}
+
 impl Display for Launch {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} | ", self.label)?;
@@ -163,6 +178,18 @@ impl Display for Launch {
                 write!(f, " ct {} ({})", ct.slot, ct.stride)?;
                 ct_x.iter().try_for_each(|ct| write!(f, " ct_x {ct}"))?;
                 ct_w.iter().try_for_each(|ct| write!(f, " ct_w {ct}"))
+            }
+            LaunchOp::DeltaRule(rule) => {
+                write!(f, "delta_rule {}{}", rule.shape, rule.operands)?;
+                rule.out.iter().try_for_each(|out| write!(f, " out {out}"))?;
+                rule.last.iter().try_for_each(|last| write!(f, " last {last}"))
+            }
+            LaunchOp::DeltaRuleGrad(rule) => {
+                write!(f, "delta_rule_grad {}{}", rule.shape, rule.operands)?;
+                rule.ct_out.iter().try_for_each(|ct| write!(f, " ct_out {ct}"))?;
+                rule.ct_last.iter().try_for_each(|ct| write!(f, " ct_last {ct}"))?;
+                let cts = NAMES.iter().zip(rule.cts).filter_map(|(name, ct)| Some((name, ct?)));
+                cts.into_iter().try_for_each(|(name, ct)| write!(f, " ct_{name} {ct}"))
             }
             LaunchOp::ScatterAdd(s) => write!(
                 f,

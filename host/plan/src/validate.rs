@@ -67,6 +67,14 @@ impl Plan {
                     launch.slots().iter().try_for_each(|slot| check_slot(slot, label))?;
                     launch.check().map_err(|reason| format!("{label}: {reason}"))?;
                 }
+                LaunchOp::DeltaRule(rule) => {
+                    rule.slots().iter().try_for_each(|slot| check_slot(slot, label))?;
+                    rule.check().map_err(|reason| format!("{label}: {reason}"))?;
+                }
+                LaunchOp::DeltaRuleGrad(rule) => {
+                    rule.slots().iter().try_for_each(|slot| check_slot(slot, label))?;
+                    rule.check().map_err(|reason| format!("{label}: {reason}"))?;
+                }
                 LaunchOp::ScatterAdd(s) => {
                     for (slot, len) in
                         [(&s.out, s.rows * s.width), (&s.ids, s.count), (&s.source, s.count * s.width)]

@@ -60,7 +60,8 @@ macro_rules! op_table {
 
             /// Whether only the host emits it, when it differentiates.
             pub fn is_internal(self) -> bool {
-                matches!(self, Op::AttentionLse | Op::AttentionGrad | Op::LinearCrossEntropyGrad)
+                use Op::{AttentionGrad, AttentionLse, GatedDeltaRuleGrad, LinearCrossEntropyGrad};
+                matches!(self, AttentionLse | AttentionGrad | LinearCrossEntropyGrad | GatedDeltaRuleGrad)
             }
 
             pub fn from_code(code: u16) -> Option<Op> {
@@ -181,6 +182,9 @@ op_table! {
     132 LinearCrossEntropyGrad Composite 4..=4 ""
         "Cotangents of x and w, two results, from operands of LinearCrossEntropy and the cotangent[...] of its result. \
          The host's own.";
+    133 GatedDeltaRuleGrad Composite 7..=8 "chunk = 64, cotangents = 3"
+        "Cotangents of the six operands of GatedDeltaRule, a result for each, from those operands and the cotangents of \
+         its results. The bits of `cotangents` say which of these follow: 1 of o, 2 of the last state. The host's own.";
 }
 
 impl fmt::Display for Op {

@@ -23,7 +23,8 @@ pub fn rows() -> Vec<Row> {
         Row { order: 1, ..composite(Op::LinearCrossEntropyGrad, 36, linear_cross_entropy_grad, 2e-5) },
         composite(Op::CrossEntropy, 24, cross_entropy, 1e-5),
         composite(Op::CausalConv, 24, causal_conv, 1e-5),
-        composite(Op::GatedDeltaRule, 24, recurrence, 5e-5),
+        composite(Op::GatedDeltaRule, 48, recurrence, 5e-5),
+        Row { order: 1, ..composite(Op::GatedDeltaRuleGrad, 48, recurrence_grad, 1e-4) },
         composite(Op::LinearAttention, 24, recurrence, 5e-5),
     ]
 }
@@ -145,24 +146,43 @@ fn causal_conv(m: &mut Maker, op: Op) -> Vec<NodeId> {
 
 /// Outputs and last states.
 fn recurrence(m: &mut Maker, op: Op) -> Vec<NodeId> {
+    let (operands, chunk) = recurrence_operands(m, op);
+    let both = m.emit(op, &operands, &[chunk], &[]);
+    [0, 1].map(|index| m.emit(Op::Result, &[both], &[index], &[])).to_vec()
+}
+
+/// Cotangents of all operands, from those of one result or both.
+fn recurrence_grad(m: &mut Maker, op: Op) -> Vec<NodeId> {
+    let (mut operands, chunk) = recurrence_operands(m, op);
+    let given = [3, 1, 2][(m.seed / 2) as usize % 3];
+    for (bit, operand) in [(1, 2), (2, 5)] {
+        if given & bit != 0 {
+            let dims = m.graph.dims(operands[operand]).to_vec();
+            operands.push(m.operand(DType::F32, &dims, UNIT));
+        }
+    }
+    let all = m.emit(op, &operands, &[chunk, given], &[]);
+    (0..6).map(|index| m.emit(Op::Result, &[all], &[index], &[])).collect()
+}
+
+/// q, keys of length about one, v, decays, rates where there are some, a state; and the chunk.
+fn recurrence_operands(m: &mut Maker, op: Op) -> (Vec<NodeId>, i64) {
     let (batch, heads) = (m.pick(&[1, 2]), m.pick(&[1, 3]));
     let (tokens, chunk) = (m.pick(&[1, 3, 8, 20, 70]), m.pick(&[4, 16, 64]));
-    let (width, size) = (m.pick(&[4, 16]), m.pick(&[1, 5, 16]));
+    let (width, size) = (m.pick(&[4, 16, 33]), m.pick(&[1, 5, 16, 40]));
     let decay = m.pick(&[0.0, 0.2, 11.5]);
     let rows = [batch, heads, tokens];
     let [q, k] = [0, 1].map(|_| m.operand(DType::F32, &[&rows[..], &[width]].concat(), UNIT));
     let v = m.operand(DType::F32, &[&rows[..], &[size]].concat(), UNIT);
     let gate = m.operand(DType::F32, &rows, UNIT);
     let state = m.operand(DType::F32, &[batch, heads, size, width], UNIT);
-    let rate = (op == Op::GatedDeltaRule).then(|| m.operand(DType::F32, &rows, UNIT));
+    let rate = (op != Op::LinearAttention).then(|| m.operand(DType::F32, &rows, UNIT));
     Builder::with(&mut m.graph, |b| {
         let [key, gate] = [k, gate].map(|id| b.var(id));
         let norm = (key * key).sum(&[3]).plus(1e-2).unary(Op::Sqrt);
         let k = (key / norm.like(key)).id;
         let log_alpha = gate.plus(-1.0).scale(0.5 * decay).id;
         let beta = rate.map(|rate| b.var(rate).plus(1.0).scale(0.95).id);
-        let operands: Vec<NodeId> = [q, k, v, log_alpha].into_iter().chain(beta).chain([state]).collect();
-        let both = b.emit(op, &operands, &[chunk as i64], &[]);
-        [0, 1].map(|index| b.emit(Op::Result, &[both], &[index], &[])).to_vec()
+        ([q, k, v, log_alpha].into_iter().chain(beta).chain([state]).collect(), chunk)
     })
 }

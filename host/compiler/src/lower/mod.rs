@@ -2,6 +2,7 @@
 
 mod attention;
 mod cross_entropy;
+mod delta;
 mod gemm;
 mod space;
 mod symmetric;
@@ -105,6 +106,7 @@ impl Lowerer<'_> {
             Kind::Scatter => self.scatter(first)?,
             Kind::Attention => attention::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
             Kind::CrossEntropy => cross_entropy::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
+            Kind::Delta => delta::lower(self.graph, &cluster.nodes, |id| self.at(id))?,
             _ => {
                 let (kernel, bindings) = tile::lower(self.graph, self.analysis, cluster, |id| self.at(id))?;
                 let text = kernel.to_string();
@@ -116,7 +118,7 @@ impl Lowerer<'_> {
                 LaunchOp::Tile { kernel: index, bindings }
             }
         };
-        // Nodes of a tile cluster have one set; a launch of attention runs where any of its results is needed.
+        // Nodes of a tile cluster have one set; a launch of several results runs where any of its results is needed.
         let set = cluster.nodes.iter().fold(u64::MAX, |set, id| set & self.analysis.guards.of(*id));
         let guards = (0..u64::BITS as usize).filter(|guard| set >> guard & 1 == 1).collect();
         Ok(Launch { label: self.label(cluster), op, guards })

@@ -9,10 +9,11 @@ use std::f32::consts::LOG2_E;
 
 use plan::{AttentionGrad, AttentionShape};
 
-use super::lanes::{LANES, Lanes};
-use super::product::{Left, Out, Right, pack};
 use super::rows::Rows;
-use super::{KEYS, Memory, NO_STRIPS, ROWS};
+use super::{KEYS, NO_STRIPS, ROWS};
+use crate::lanes::{LANES, Lanes};
+use crate::place::Memory;
+use crate::product::{Left, Out, Right, pack};
 
 /// Floats that [`block`] needs.
 pub fn scratch(shape: &AttentionShape) -> usize {

@@ -8,13 +8,14 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use plan::{Attention, AttentionShape};
 
-use super::lanes::{LANES, Lanes};
-use super::product::{Left, Out, Right, pack};
 use super::rows::Rows;
 use super::sight::Strip;
-use super::{GROUPS, KEYS, MASKED, Memory, NO_STRIPS, ROWS};
+use super::{GROUPS, KEYS, MASKED, NO_STRIPS, ROWS};
 use crate::abreast::Abreast;
+use crate::lanes::{LANES, Lanes};
 use crate::math;
+use crate::place::Memory;
+use crate::product::{Left, Out, Right, pack};
 
 /// Floats that [`block`] needs.
 pub fn scratch(shape: &AttentionShape) -> usize {

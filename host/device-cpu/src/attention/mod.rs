@@ -5,26 +5,25 @@
 
 mod backward;
 mod forward;
-pub mod lanes;
-pub mod product;
 mod rows;
 mod sight;
 
-use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape, Heads, Region, Slot};
+use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape};
 
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512, has_fma};
+use crate::lanes::{LANES, Portable};
+use crate::place::{Memory, Scratch};
 use crate::pool::TaskPanicked;
+use crate::product::BLOCK_ROWS;
 use crate::team::Team;
 use crate::tile::Isa;
 use backward::Sums;
-#[cfg(target_arch = "x86_64")]
-use lanes::{Avx2, Avx512};
-use lanes::{LANES, Portable};
-use product::Left;
 use rows::{Cut, Rows};
 use sight::Strip;
 
 /// Rows of a block of queries: four registers of AVX-512, so that a tile of scores fills them.
-const ROWS: usize = 64;
+const ROWS: usize = BLOCK_ROWS;
 /// Groups of lanes of such a block.
 const GROUPS: usize = ROWS / LANES;
 /// Keys of a block: scores, packed queries and results of a usual width stay in the first level of cache.
@@ -45,43 +44,6 @@ const NO_STRIPS: [Strip; 4] = [NO_STRIP; 4];
 
 /// All shapes up to a width, the smallest ones too: one launch replaces six or more of a decomposition.
 pub const CAPS: AttentionCaps = AttentionCaps { max_width: MAX_WIDTH };
-
-/// Where the plan's regions begin.
-#[derive(Clone, Copy)]
-pub struct Memory {
-    pub state: *mut u8,
-    pub arena: *mut u8,
-}
-
-// SAFETY: tasks write disjoint parts of the slots of a launch and read others.
-unsafe impl Sync for Memory {}
-
-impl Memory {
-    pub fn at(&self, slot: &Slot) -> *mut f32 {
-        let start = if slot.region == Region::State { self.state } else { self.arena };
-        start.wrapping_add(slot.offset).cast()
-    }
-
-    /// Keys or values of one head of one sequence: rows are tokens.
-    unsafe fn head(&self, heads: &Heads, batch: usize, head: usize) -> Left {
-        // SAFETY: the caller's: the head lies in the tensor.
-        let ptr = unsafe { self.at(&heads.slot).cast_const().add(batch * heads.batch + head * heads.head) };
-        Left { ptr, row: heads.token, column: heads.element }
-    }
-}
-
-/// Memory that workers and tasks share out.
-#[derive(Clone, Copy)]
-struct Scratch(*mut f32);
-
-// SAFETY: each worker or task uses its own part.
-unsafe impl Sync for Scratch {}
-
-impl Scratch {
-    fn part(&self, index: usize, floats: usize) -> *mut f32 {
-        self.0.wrapping_add(index * floats)
-    }
-}
 
 /// Floats of scratch a forward launch needs.
 pub fn scratch(launch: &Attention, threads: usize) -> usize {
@@ -189,12 +151,6 @@ pub unsafe fn run_grad(
         // SAFETY: the caller's; the tasks above have ended, and each of these has its own keys.
         unsafe { backward::finish(launch, memory, (pair / shape.groups, pair % shape.groups), keys, parts) };
     })
-}
-
-/// Whether an instruction set of the tile machine has what the kernels need beyond it.
-#[cfg(target_arch = "x86_64")]
-pub fn has_fma() -> bool {
-    is_x86_feature_detected!("fma")
 }
 
 unsafe fn forward_block(isa: Isa, launch: &Attention, memory: &Memory, rows: &Rows, scratch: *mut f32) {

@@ -2,9 +2,10 @@
 
 use plan::{AttentionShape, Heads};
 
-use super::lanes::{LANES, Lanes};
+use super::ROWS;
 use super::sight::{Integers, Sight};
-use super::{Memory, ROWS};
+use crate::lanes::{LANES, Lanes};
+use crate::place::Memory;
 
 /// How the queries of a sequence are cut into blocks. Where a head has fewer queries than a block has rows, those of all
 /// heads that share keys follow one another, so that few queries (a step of decoding) fill more lanes.

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use plan::AttentionShape;
 
-use super::lanes::LANES;
 use super::{GROUPS, KEYS, MASKED, ROWS};
+use crate::lanes::LANES;
 
 /// Keys of the finest part that is skipped or taken as a whole.
 const STRIP: usize = 16;

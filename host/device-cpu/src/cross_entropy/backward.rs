@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::cut::PANEL;
 use super::{Kernel, STRIP, prefetch};
-use crate::attention::lanes::{LANES, Lanes};
-use crate::attention::product::{Left, Out, Right};
+use crate::lanes::{LANES, Lanes};
+use crate::product::{Left, Out, Right};
 
 impl Kernel<'_> {
     /// Adds what a group of blocks says of a chunk of tokens: to the cotangent of its rows of w, and to a part of that of x.

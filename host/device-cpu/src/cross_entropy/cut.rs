@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use plan::CrossEntropy;
 
-use crate::attention::lanes::LANES;
+use crate::lanes::LANES;
 
 /// Tokens side by side in a packed panel, and features: two registers of AVX-512.
 pub const PANEL: usize = 2 * LANES;

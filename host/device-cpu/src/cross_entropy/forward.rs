@@ -6,9 +6,9 @@ use std::ops::Range;
 use super::cut::PANEL;
 use super::{Kernel, STRIP, TERMS, prefetch};
 use crate::abreast::Abreast;
-use crate::attention::lanes::{LANES, Lanes};
-use crate::attention::product::{Left, Out, Right};
+use crate::lanes::{LANES, Lanes};
 use crate::math;
+use crate::product::{Left, Out, Right};
 
 /// Chains of maxima and sums side by side: one alone would wait for itself.
 const CHAINS: usize = 4;

@@ -15,12 +15,12 @@ use std::ops::Range;
 
 use plan::{CrossEntropy, CrossEntropyCaps};
 
-use crate::attention::Memory;
 #[cfg(target_arch = "x86_64")]
-use crate::attention::has_fma;
+use crate::lanes::has_fma;
 #[cfg(target_arch = "x86_64")]
-use crate::attention::lanes::{Avx2, Avx512};
-use crate::attention::lanes::{LANES, Lanes, Portable};
+use crate::lanes::{Avx2, Avx512};
+use crate::lanes::{LANES, Lanes, Portable};
+use crate::place::Memory;
 use crate::pool::TaskPanicked;
 use crate::team::Team;
 use crate::tile::Isa;

@@ -1,8 +1,9 @@
-//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters,
-//! attention and cross-entropy against plain loops.
+//! Tests of the device as a whole: random tile kernels against a scalar evaluator, to the bit; products, scatters
+//! and hand kernels against plain loops.
 
 mod attention;
 mod cross_entropy;
+mod delta;
 mod generate;
 mod kept;
 mod kernels;

@@ -1,18 +1,19 @@
 //! What launches are called in a profile: by the layer they belong to, and by the kernel they run.
 
-use plan::{AttentionShape, CrossEntropy, Launch, LaunchOp, Matrix, Plan, Template};
+use plan::{AttentionShape, CrossEntropy, DeltaShape, Launch, LaunchOp, Matrix, Plan, Template};
 
 /// Kinds of launches.
-pub const KINDS: [&str; 5] = ["products", "attention", "cross-entropy", "tiles", "scatter"];
+pub const KINDS: [&str; 6] = ["products", "attention", "delta rule", "cross-entropy", "tiles", "scatter"];
 
 /// Index in [`KINDS`].
 pub fn kind(launch: &Launch) -> usize {
     match launch.op {
         LaunchOp::Gemm(_) => 0,
         LaunchOp::Attention(_) | LaunchOp::AttentionGrad(_) => 1,
-        LaunchOp::CrossEntropy(_) => 2,
-        LaunchOp::Tile { .. } => 3,
-        LaunchOp::ScatterAdd(_) => 4,
+        LaunchOp::DeltaRule(_) | LaunchOp::DeltaRuleGrad(_) => 2,
+        LaunchOp::CrossEntropy(_) => 3,
+        LaunchOp::Tile { .. } => 4,
+        LaunchOp::ScatterAdd(_) => 5,
     }
 }
 
@@ -70,6 +71,8 @@ pub fn kernel(plan: &Plan, launch: &Launch) -> String {
         LaunchOp::Attention(launch) => attention("attention", &launch.shape),
         LaunchOp::AttentionGrad(launch) => attention("attention'", &launch.shape),
         LaunchOp::CrossEntropy(launch) => cross_entropy(launch),
+        LaunchOp::DeltaRule(launch) => delta("delta rule", &launch.shape),
+        LaunchOp::DeltaRuleGrad(launch) => delta("delta rule'", &launch.shape),
         LaunchOp::ScatterAdd(add) => format!("scatter {} rows into {}x{}", add.count, add.rows, add.width),
     }
 }
@@ -87,6 +90,12 @@ fn cross_entropy(launch: &CrossEntropy) -> String {
     let (x, w) = launch.grad.map_or((false, false), |grad| (grad.ct_x.is_some(), grad.ct_w.is_some()));
     let cts = [(x, "+dx"), (w, "+dw")].map(|(is_given, name)| if is_given { name } else { "" }).concat();
     format!("cross-entropy{loss} {tokens}x{width}x{vocabulary} {cts}").trim_end().to_string()
+}
+
+/// `delta rule 2x4 of 2048x64x64`: batch and heads, tokens, widths of keys and values; a prime for its derivative.
+fn delta(name: &str, shape: &DeltaShape) -> String {
+    let DeltaShape { batch, heads, tokens, width, value_width } = *shape;
+    format!("{name} {batch}x{heads} of {tokens}x{width}x{value_width}")
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl GraphBuilder for Tracer<'_> {
             let hint = match op {
                 Op::Input | Op::State | Op::Write | Op::Output => "use parameter, optimizer_state or write",
                 Op::Scan | Op::When => "use region_begin and region_end",
-                op if op.is_internal() => "use Attention and grad",
+                op if op.is_internal() => "use Attention or GatedDeltaRule, and grad",
                 _ => "",
             };
             if !hint.is_empty() {

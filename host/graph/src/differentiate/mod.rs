@@ -13,7 +13,7 @@ use ops::{Class, Op};
 
 use crate::expand::expand_node;
 use crate::infer::region::result_types;
-use crate::vjp::{Rule, vjp};
+use crate::vjp::{Rule, delta, vjp};
 use crate::{Builder, Graph, GraphError, Node, NodeId};
 
 /// One entry per `wrt`: its cotangent, or None where no path leads to it.
@@ -61,7 +61,7 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
                     }
                     return;
                 }
-                _ if has_several_results(node.op) => {
+                op if has_several(op) => {
                     let cts = found.results(graph, id);
                     if cts.iter().all(Option::is_none) {
                         return;
@@ -92,10 +92,15 @@ fn backward(graph: &mut Graph, seeds: &[(NodeId, NodeId)], wrt: &[NodeId], indep
     wrt.iter().map(|id| found.of_node(*id)).collect()
 }
 
-/// Whether cotangents reach the op through its Results.
-fn has_several_results(op: Op) -> bool {
-    use Op::{AttentionGrad, GatedDeltaRule, LinearAttention, LinearCrossEntropyGrad, Scan, When};
-    matches!(op, Scan | When | GatedDeltaRule | LinearAttention | AttentionGrad | LinearCrossEntropyGrad)
+/// Whether an op's results are read through Result.
+fn has_several(op: Op) -> bool {
+    let recurs = matches!(op, Op::GatedDeltaRule | Op::LinearAttention | Op::GatedDeltaRuleGrad);
+    recurs || matches!(op, Op::Scan | Op::When | Op::AttentionGrad | Op::LinearCrossEntropyGrad)
+}
+
+/// [`backward`] to the operands of one op, each held as a variable of its own.
+pub fn pull_back(graph: &mut Graph, seeds: &[(NodeId, NodeId)], operands: &[NodeId]) -> Cotangents {
+    once(operands, backward(graph, seeds, operands, true))
 }
 
 /// Cotangents of an op's operands from that of its only result.
@@ -116,7 +121,7 @@ fn of_node(graph: &mut Graph, node: &Node, id: NodeId, ct: NodeId, reaches: &Has
     rule.unwrap_or_else(|| {
         let expanded = expand_node(graph, node);
         let seeds: Vec<(NodeId, NodeId)> = expanded.into_iter().map(|result| (result, ct)).collect();
-        once(&node.inputs, backward(graph, &seeds, &node.inputs, true))
+        pull_back(graph, &seeds, &node.inputs)
     })
 }
 
@@ -134,12 +139,17 @@ fn of_several(
     if cts.contains(&Some(NodeId::POISON)) {
         return poisoned;
     }
+    if op == Op::GatedDeltaRule {
+        let node = node.clone();
+        let pulled = Builder::with(graph, |b| delta::cotangents(b, &node, cts));
+        return node.inputs.iter().zip(pulled).map(|(input, ct)| Change::Add(*input, ct)).collect();
+    }
     if op.row().class == Class::Composite {
         let node = node.clone();
         let expanded = expand_node(graph, &node);
         let seeds: Vec<(NodeId, NodeId)> =
             expanded.into_iter().zip(cts).filter_map(|(result, ct)| Some((result, (*ct)?))).collect();
-        let pulled = once(&node.inputs, backward(graph, &seeds, &node.inputs, true));
+        let pulled = pull_back(graph, &seeds, &node.inputs);
         let pairs = node.inputs.iter().zip(pulled);
         return pairs.filter_map(|(input, ct)| Some(Change::Add(*input, ct?))).collect();
     }

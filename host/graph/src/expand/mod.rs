@@ -6,6 +6,7 @@ mod chunks;
 mod conv;
 mod delta;
 mod loss;
+mod pulled;
 mod recurrence;
 mod rope;
 mod triangular;
@@ -22,13 +23,15 @@ use rope::rope;
 
 pub use delta::{gated_delta_rule, linear_attention};
 pub(crate) use loss::cross_entropy_cotangent;
+pub(crate) use pulled::as_it_is;
 
 use crate::attributes::DotAxes;
+use crate::infer::DELTA_OPERANDS;
 use crate::rewrite::{Rewritten, compact, rewrite_regions};
 use crate::{Builder, Graph, Node, NodeId, Var};
 
 /// Tokens of a chunk of a linear recurrence where the op does not say.
-const DEFAULT_CHUNK: usize = 64;
+pub(crate) const DEFAULT_CHUNK: usize = 64;
 
 /// Which of two decompositions a linear recurrence gets.
 #[derive(Clone, Copy, PartialEq)]
@@ -91,9 +94,8 @@ fn expand_fully(graph: &mut Graph, node: &Node, inputs: &[NodeId], form: Form) -
         }
     });
     match node.op {
-        Op::GatedDeltaRule | Op::LinearAttention | Op::AttentionGrad | Op::LinearCrossEntropyGrad => {
-            Rewritten::Many(results)
-        }
+        Op::GatedDeltaRule | Op::LinearAttention => Rewritten::Many(results),
+        Op::AttentionGrad | Op::GatedDeltaRuleGrad | Op::LinearCrossEntropyGrad => Rewritten::Many(results),
         _ => Rewritten::One(results.pop().unwrap_or(NodeId::POISON)),
     }
 }
@@ -112,6 +114,9 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
     let x = operands[0];
     if matches!(node.op, Op::GatedDeltaRule | Op::LinearAttention) {
         return linear_recurrence(&operands, node, form).into_iter().map(|result| result.id).collect();
+    }
+    if node.op == Op::GatedDeltaRuleGrad {
+        return recurrence_grad(b, inputs, node, form);
     }
     if node.op == Op::AttentionGrad {
         let (mask, scale) = (node.attention_mask(), floats[0]);
@@ -143,8 +148,7 @@ fn decompose(b: &Builder, node: &Node, inputs: &[NodeId], form: Form) -> Vec<Nod
 
 /// The output and the last state.
 fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>> {
-    let is_delta = node.op == Op::GatedDeltaRule;
-    let beta = is_delta.then(|| x[4]);
+    let beta = (node.op != Op::LinearAttention).then(|| x[4]);
     let state = x[x.len() - 1];
     if form == Form::Tokens {
         return recurrence([x[0], x[1], x[2]], x[3], beta, state);
@@ -155,6 +159,14 @@ fn linear_recurrence<'b>(x: &[Var<'b>], node: &Node, form: Form) -> Vec<Var<'b>>
         None => linear_attention(x[0], x[1], x[2], x[3], state, chunk),
     };
     vec![outputs, last]
+}
+
+/// The derivative of the recurrence's own decomposition: each form has that of its formulas, and so has a derivative of
+/// this.
+fn recurrence_grad(b: &Builder, inputs: &[NodeId], node: &Node, form: Form) -> Vec<NodeId> {
+    pulled::cotangents(b, inputs, DELTA_OPERANDS, &node.delta_cotangents(), |operands| {
+        linear_recurrence(operands, node, form)
+    })
 }
 
 /// Products of the matrices in the last two axes, paired along the first `batch` axes; `over` names the axis of each

@@ -8,6 +8,9 @@ use super::{Fault, fault, need_dtype, supported};
 use crate::attributes::AttentionMask;
 use crate::{Graph, NodeId, Ty};
 
+/// Of GatedDeltaRule: q, k, v, log_alpha, beta, state.
+pub const DELTA_OPERANDS: usize = 6;
+
 pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f64]) -> Result<Ty, Fault> {
     let ty = |index: usize| graph.ty(inputs[index]);
     let all = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
@@ -16,7 +19,8 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
     let attends = matches!(op, Op::Attention | Op::AttentionLse | Op::AttentionGrad);
     let floats_needed = usize::from(attends || matches!(op, Op::LayerNorm | Op::RmsNorm | Op::Rope));
     expect(floats.len() == floats_needed, "lacks an attribute")?;
-    let has_ints = attends || matches!(op, Op::GatedDeltaRule | Op::LinearAttention);
+    let recurs = matches!(op, Op::GatedDeltaRule | Op::LinearAttention | Op::GatedDeltaRuleGrad);
+    let has_ints = attends || recurs;
     if !has_ints && !ints.is_empty() {
         return Err(fault(format!("takes no integer attributes, got {ints:?}")));
     }
@@ -48,22 +52,19 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
             expect(fits, "needs a result[B, H, Tq, Dv], its lse[B, H, Tq] and the result's cotangent")?;
             Ok(unit())
         }
-        Op::GatedDeltaRule | Op::LinearAttention => {
-            let chunk = ints.first().copied().unwrap_or(1);
-            if ints.len() > 1 || chunk < 1 || !(chunk as u64).is_power_of_two() {
-                return Err(fault(format!("takes a chunk that is a power of two, got {ints:?}")));
+        Op::GatedDeltaRule | Op::LinearAttention => recurrence(graph, inputs, ints),
+        Op::GatedDeltaRuleGrad => {
+            let (own, which) = ints.split_at(ints.len().min(1));
+            let given = which.first().copied().unwrap_or(3);
+            if which.len() > 1 || !(1..=3).contains(&given) {
+                return Err(fault(format!("needs cotangents as a sum of 1 (o) and 2 (state), got {ints:?}")));
             }
-            let (k, v, state) = (ty(1), ty(2), ty(inputs.len() - 1));
-            for id in inputs {
-                need_dtype(graph, *id, DType::F32)?;
-            }
-            let fits = x.rank() == 4 && x == k && v.rank() == 4 && v.dims[..3] == x.dims[..3];
-            expect(fits, "needs q, k[B, H, T, K] and v[B, H, T, V]")?;
-            let numbers = inputs[3..inputs.len() - 1].iter().all(|id| graph.dims(*id) == &x.dims[..3]);
-            expect(numbers, "needs log_alpha (and beta)[B, H, T]")?;
-            let matrix = [x.dims[0], x.dims[1], v.dims[3], last];
-            expect(state.dims == matrix, &format!("needs a state[B, H, V, K], here {matrix:?}"))?;
-            supported(&[&matrix[..], &[x.dims[2]]].concat())?;
+            let (forward, cts) = inputs.split_at(DELTA_OPERANDS.min(inputs.len()));
+            recurrence(graph, forward, own)?;
+            let wanted = [(1, 2), (2, 5)].into_iter().filter(|(bit, _)| given & bit != 0);
+            let wanted: Vec<&Ty> = wanted.map(|(_, operand)| ty(operand)).collect();
+            let fits = cts.iter().map(|id| graph.ty(*id)).eq(wanted.iter().copied());
+            expect(fits, &format!("needs the cotangents that {given} says, of o[B, H, T, V] and the state"))?;
             Ok(unit())
         }
         Op::LinearCrossEntropy | Op::LinearCrossEntropyGrad => {
@@ -97,6 +98,30 @@ pub fn infer(graph: &Graph, op: Op, inputs: &[NodeId], ints: &[i64], floats: &[f
         }
         other => Err(fault(format!("has no inference row for {other}"))),
     }
+}
+
+/// q, k, v, log_alpha, beta where there is one, and the state.
+fn recurrence(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {
+    let names = || inputs.iter().map(|id| graph.describe(*id)).collect::<Vec<_>>().join(", ");
+    let expect =
+        |holds: bool, what: &str| if holds { Ok(()) } else { Err(fault(format!("{what}, got {}", names()))) };
+    let chunk = ints.first().copied().unwrap_or(1);
+    if ints.len() > 1 || chunk < 1 || !(chunk as u64).is_power_of_two() {
+        return Err(fault(format!("takes a chunk that is a power of two, got {ints:?}")));
+    }
+    let ty = |index: usize| graph.ty(inputs[index]);
+    let (q, k, v, state) = (ty(0), ty(1), ty(2), ty(inputs.len() - 1));
+    for id in inputs {
+        need_dtype(graph, *id, DType::F32)?;
+    }
+    let fits = q.rank() == 4 && q == k && v.rank() == 4 && v.dims[..3] == q.dims[..3];
+    expect(fits, "needs q, k[B, H, T, K] and v[B, H, T, V]")?;
+    let numbers = inputs[3..inputs.len() - 1].iter().all(|id| graph.dims(*id) == &q.dims[..3]);
+    expect(numbers, "needs log_alpha (and beta)[B, H, T]")?;
+    let matrix = [q.dims[0], q.dims[1], v.dims[3], q.dims[3]];
+    expect(state.dims == matrix, &format!("needs a state[B, H, V, K], here {matrix:?}"))?;
+    supported(&[&matrix[..], &[q.dims[2]]].concat())?;
+    Ok(unit())
 }
 
 fn attention(graph: &Graph, inputs: &[NodeId], ints: &[i64]) -> Result<Ty, Fault> {

@@ -5,6 +5,8 @@ mod composite;
 mod elementwise;
 pub mod region;
 
+pub use composite::DELTA_OPERANDS;
+
 use ops::{Class, DType, MAX_RANK, Op};
 
 use crate::attributes::{DotAxes, pairs, usizes};

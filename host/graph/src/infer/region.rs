@@ -135,6 +135,7 @@ pub fn result_types(graph: &Graph, id: NodeId) -> Vec<Ty> {
             let of = |index: usize| graph.ty(node.inputs[index]).clone();
             vec![of(2), of(node.inputs.len() - 1)]
         }
+        Op::GatedDeltaRuleGrad => node.inputs[..6].iter().map(|id| graph.ty(*id).clone()).collect(),
         Op::AttentionGrad => node.inputs[..3].iter().map(|id| graph.ty(*id).clone()).collect(),
         Op::LinearCrossEntropyGrad => node.inputs[..2].iter().map(|id| graph.ty(*id).clone()).collect(),
         _ => Vec::new(),

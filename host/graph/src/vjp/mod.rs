@@ -2,6 +2,7 @@
 //! cotangent of each operand. None is a symbolic zero. Rows emit ordinary nodes, so they can be differentiated again.
 
 mod attention;
+pub mod delta;
 mod dot;
 
 use std::f64::consts::PI;
@@ -164,7 +165,8 @@ pub fn vjp<'b>(b: &'b Builder, node: &Node, result: NodeId, ct: Var<'b>) -> Rule
         Op::And | Op::Or | Op::Xor | Op::Shl | Op::Shr => Rule::Constant,
         // What has several results gets its cotangents through them; `differentiate` handles both.
         Op::Scan | Op::When | Op::GatedDeltaRule | Op::LinearAttention => Rule::Missing,
-        Op::AttentionGrad | Op::LinearCrossEntropyGrad | Op::Result | Op::Write | Op::Output => Rule::Missing,
+        Op::AttentionGrad | Op::GatedDeltaRuleGrad | Op::LinearCrossEntropyGrad => Rule::Missing,
+        Op::Result | Op::Write | Op::Output => Rule::Missing,
     }
 }
 

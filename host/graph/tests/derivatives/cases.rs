@@ -176,6 +176,34 @@ pub fn cases() -> Vec<Case> {
             graph.emit(Op::Concat, &parts, &[0], &[])
         }));
     }
+    // The host's own derivative of the delta rule, and the rule itself, with some cotangents only.
+    let mut operands = shapes.to_vec();
+    operands.extend([shapes[2], shapes[5]]);
+    for given in [1, 2, 3] {
+        cases.push(case("GatedDeltaRuleGrad", &operands, move |graph, x| {
+            let log_alpha = graph.emit(Op::Neg, &[x[3]], &[], &[]);
+            let cts = [x[6], x[7]].into_iter().enumerate().filter(|(bit, _)| given >> bit & 1 == 1);
+            let all: Vec<NodeId> =
+                [x[0], x[1], x[2], log_alpha, x[4], x[5]].into_iter().chain(cts.map(|(_, ct)| ct)).collect();
+            let all = graph.emit(Op::GatedDeltaRuleGrad, &all, &[4, given], &[]);
+            let parts: Vec<NodeId> = (0..6)
+                .map(|index| {
+                    let ct = graph.emit(Op::Result, &[all], &[index], &[]);
+                    let count = graph.ty(ct).elements() as i64;
+                    graph.emit(Op::Reshape, &[ct], &[count], &[])
+                })
+                .collect();
+            graph.emit(Op::Concat, &parts, &[0], &[])
+        }));
+    }
+    for index in [0, 1] {
+        cases.push(case("one result of GatedDeltaRule", &shapes, move |graph, x| {
+            let log_alpha = graph.emit(Op::Neg, &[x[3]], &[], &[]);
+            let all = [x[0], x[1], x[2], log_alpha, x[4], x[5]];
+            let both = graph.emit(Op::GatedDeltaRule, &all, &[4], &[]);
+            graph.emit(Op::Result, &[both], &[index], &[])
+        }));
+    }
     for recompute in [false, true] {
         let options = ScanOptions { reverse: recompute, recompute };
         cases.push(case("Scan", &[&[3], &[3], &[4, 3]], move |graph, x| {

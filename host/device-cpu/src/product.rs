@@ -1,10 +1,12 @@
-//! The one product that attention is made of: single numbers of a strided matrix times rows of whole lanes.
+//! The one product that hand kernels are made of: single numbers of a strided matrix times rows of whole lanes.
 //!
-//! With queries in the lanes, scores are keys times packed queries and the result is values times weights, so keys and
+//! In attention, with queries in the lanes, scores are keys times packed queries and the result is values times weights, so keys and
 //! values are read one number at a time and need no transposing.
 
-use super::ROWS as BLOCK_ROWS;
-use super::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes};
+
+/// Rows of a block of queries, along which attention's packed operands lie.
+pub const BLOCK_ROWS: usize = 64;
 
 /// Element (i, k) at `ptr + i * row + k * column`.
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Sixteen floats as one value: the arithmetic of the attention kernels, once for each instruction set.
+//! Sixteen floats as one value: the arithmetic of hand kernels, once for each instruction set.
 //!
 //! Autovectorisation cannot be trusted with two dozen accumulators, so the types here are registers. Every function is
 //! inlined into a caller that has the instruction set enabled; nothing else makes them fast, or sound.
@@ -6,7 +6,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::product::{Left, Out, Right, product};
+use crate::product::{Left, Out, Right, product};
 
 /// Floats of one value.
 pub const LANES: usize = 16;
@@ -142,6 +142,12 @@ impl Lanes for Portable {
         // SAFETY: the caller's.
         unsafe { product::<Portable>(extents, a, b, c, adds) }
     }
+}
+
+/// Whether an instruction set of the tile machine has what the kernels need beyond it.
+#[cfg(target_arch = "x86_64")]
+pub fn has_fma() -> bool {
+    is_x86_feature_detected!("fma")
 }
 
 /// AVX2 with FMA: two registers.
