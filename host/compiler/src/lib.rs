@@ -61,7 +61,7 @@ pub const PASSES: &[Pass] = &[
     Pass { name: "unroll", optional: false, run: unroll::run },
     Pass { name: "legalize", optional: false, run: legalize::run },
     Pass { name: "simplify", optional: true, run: simplify::run },
-    Pass { name: "sums", optional: true, run: sums::run },
+    Pass { name: "sums", optional: false, run: sums::run },
     Pass { name: "layout", optional: false, run: layout::run },
     Pass { name: "fuse", optional: true, run: fuse::run },
     Pass { name: "remat", optional: true, run: remat::run },

@@ -19,7 +19,8 @@ pub struct Parts {
 impl Parts {
     pub fn new(graph: &Graph, analysis: &Analysis) -> Parts {
         let concats = graph.ids().filter(|id| graph.node(*id).op == Op::Concat);
-        let of = concats.filter_map(|id| Some((id, ranges(graph, analysis, id)?))).collect();
+        let owns = |id: &NodeId| analysis.source(*id).is_some_and(|source| source.owner == *id);
+        let of = concats.filter(owns).filter_map(|id| Some((id, ranges(graph, analysis, id)?))).collect();
         Parts { of }
     }
 
@@ -72,16 +73,23 @@ impl Parts {
     }
 }
 
-/// None where an operand is spread over the buffer.
+/// None where an operand is spread over the buffer. A Concat within this one has operands of its own.
 fn ranges(graph: &Graph, analysis: &Analysis, concat: NodeId) -> Option<Vec<(usize, NodeId)>> {
-    let range = |part: &NodeId| {
+    let owner = analysis.source(concat)?.owner;
+    let mut found = Vec::new();
+    for part in &graph.node(concat).inputs {
         let mut root = *part;
         while graph.node(root).op == Op::Reshape {
             root = graph.node(root).inputs[0];
         }
         let source = analysis.source(root)?;
-        let in_one_piece = source.owner == concat && source.view.is_contiguous(graph.dims(root));
-        in_one_piece.then_some((source.view.offset, root))
-    };
-    graph.node(concat).inputs.iter().map(range).collect()
+        if source.owner != owner || !source.view.is_contiguous(graph.dims(root)) {
+            return None;
+        }
+        match graph.node(root).op {
+            Op::Concat => found.extend(ranges(graph, analysis, root)?),
+            _ => found.push((source.view.offset, root)),
+        }
+    }
+    Some(found)
 }

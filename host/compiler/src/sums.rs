@@ -3,6 +3,7 @@
 //! A weight that is read chunk by chunk gets a part of its gradient from each chunk: `sum_c a_c' b_c`, products of few
 //! terms, whose results have a whole matrix's size and are then added. Over operands that lie one after another it is
 //! one long product, `[a_1; a_2; ...]' [b_1; b_2; ...]`, and the layout pass lets the operands be computed there.
+//! Sums are rounded in another order than before, so the pass is no option: a graph has one meaning to the last bit.
 
 use std::collections::{HashMap, HashSet};
 
