@@ -1,6 +1,6 @@
 //! The adapters of this machine: which there are, and which one a name means.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, Limits};
 
@@ -19,14 +19,20 @@ pub struct Adapter {
     pub is_software: bool,
     pub(crate) inner: wgpu::Adapter,
     pub(crate) limits: Limits,
-    /// The form of matrix products.
     pub(crate) tiles: Tiles,
     /// The device opened last, which others share as long as its limits suffice.
     pub(crate) opened: Arc<Mutex<Option<Arc<Gpu>>>>,
 }
 
+/// Looked for once: it takes as long as a short run, and what one user opened serves the next.
+static FOUND: LazyLock<Vec<Adapter>> = LazyLock::new(find);
+
 /// Every adapter: discrete cards first, software last. Its place in this list is its number.
 pub fn adapters() -> Vec<Adapter> {
+    FOUND.clone()
+}
+
+fn find() -> Vec<Adapter> {
     let instance = Instance::new(InstanceDescriptor {
         backends: Backends::VULKAN | Backends::METAL | Backends::DX12,
         ..InstanceDescriptor::new_without_display_handle()
@@ -88,6 +94,7 @@ impl Adapter {
     pub fn limited(mut self, binding_bytes: u64, buffer_bytes: u64) -> Adapter {
         self.limits.max_storage_buffer_binding_size = binding_bytes;
         self.limits.max_buffer_size = buffer_bytes;
+        self.opened = Arc::default();
         self
     }
 
@@ -97,6 +104,12 @@ impl Adapter {
         self
     }
 
+    /// The form of matrix products.
+    pub fn tiles(&self) -> Tiles {
+        self.tiles
+    }
+
+    /// Name, driver, and whether it is software.
     pub fn describe(&self) -> String {
         let kind = if self.is_software { ", software" } else { "" };
         format!("{} ({}, {}{kind})", self.name, self.backend, self.driver)

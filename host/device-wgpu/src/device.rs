@@ -14,7 +14,7 @@ use crate::adapters::Adapter;
 use crate::gpu::{self, Gpu};
 use crate::memory::{MAX_RANGES, Memory};
 use crate::sources::{at_launch, dispatches};
-use crate::wgsl::Dispatch;
+use crate::wgsl::{self, Dispatch};
 
 /// Longest row that is folded whole: longer ones are cut, and their elements are not used again.
 const MAX_ROW: usize = 65_536;
@@ -63,7 +63,12 @@ impl Wgpu {
     }
 
     pub fn caps() -> DeviceCaps {
-        DeviceCaps { name: "wgpu", max_bindings: MAX_RANGES, max_row: MAX_ROW, attention: None }
+        DeviceCaps {
+            name: "wgpu",
+            max_bindings: MAX_RANGES,
+            max_row: MAX_ROW,
+            attention: Some(wgsl::ATTENTION),
+        }
     }
 
     fn loaded(&self) -> Result<&Loaded, DeviceError> {
@@ -94,6 +99,28 @@ impl Wgpu {
 
     fn unavailable(&self, reason: String) -> DeviceError {
         DeviceError::Unavailable { device: format!("wgpu: {}", self.adapter.describe()), reason }
+    }
+}
+
+/// For comparisons: another kernel in place of a plan's first.
+#[cfg(test)]
+impl Wgpu {
+    pub fn kernel(
+        &self,
+        text: &str,
+        storage_buffers: usize,
+        groups: [u32; 3],
+    ) -> Result<(ComputePipeline, [u32; 3]), String> {
+        let loaded = self.loaded().map_err(|error| error.to_string())?;
+        loaded.gpu.compile(&[(text, storage_buffers)]).map_err(|(_, reason)| reason)?;
+        Ok((loaded.gpu.pipeline(text).ok_or("it was not kept")?, groups))
+    }
+
+    pub fn swap_first(&mut self, other: &mut (ComputePipeline, [u32; 3])) {
+        if let Some(step) = self.loaded.as_mut().and_then(|loaded| loaded.plans[0].steps.first_mut()) {
+            std::mem::swap(&mut step.pipeline, &mut other.0);
+            std::mem::swap(&mut step.groups, &mut other.1);
+        }
     }
 }
 

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use compiler::Options;
-use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
 use graph::{DType, Decl, Graph, Ty};
 use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
 
-use crate::Error;
 use crate::config::DeviceName;
+use crate::{Error, devices};
 
 /// Where each State starts: multiples of this.
 const ALIGNMENT: usize = 256;
@@ -79,8 +78,8 @@ impl Machine {
         let mut plans = Vec::new();
         let (backend, facts) = match device {
             DeviceName::Interpreter => interpreter(graphs),
-            DeviceName::Auto | DeviceName::Cpu => {
-                let (backend, facts, used) = compiled(threads, graphs)?;
+            DeviceName::Auto | DeviceName::Cpu | DeviceName::Wgpu(_) => {
+                let (backend, facts, used) = compiled(device, threads, graphs)?;
                 let decl =
                     |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
                 inputs = used.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
@@ -243,22 +242,31 @@ fn slab(states: &[Decl]) -> StateLayout {
 }
 
 /// Also returns the plans: an input that nothing reads is in none, and profiles name their launches.
-fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts, Vec<plan::Plan>), Error> {
+fn compiled(
+    name: DeviceName,
+    threads: usize,
+    graphs: &[(&str, &Graph)],
+) -> Result<(Backend, Facts, Vec<plan::Plan>), Error> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = if threads == 0 { cores } else { threads };
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
+    let mut opened = devices::open(name, threads)?;
     let mut set = PlanSet { states: layout, plans: Vec::new() };
     for (name, graph) in graphs {
         let clock = Instant::now();
         let mut dump = dump_to(name);
         let dump = dump.as_mut().map(|dump| dump as &mut compiler::Dump<'_>);
         let options = Options { dump, ..Options::default() };
-        set.plans.push(compiler::compile(name, graph, &set.states, &Cpu::caps(), options)?);
+        set.plans.push(compiler::compile(name, graph, &set.states, &opened.caps, options)?);
         tracing::debug!("plan {name}: {} nodes compiled in {:?}", graph.nodes.len(), clock.elapsed());
     }
-    let mut device = Cpu::new(threads);
+    if let Some(folder) = dump_folder()
+        && let Err(error) = opened.dump(&set, &folder)
+    {
+        tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
+    }
     let facts = Facts {
-        device: device.describe(),
+        device: opened.device.describe(),
         threads,
         arena_bytes: set.arena_bytes(),
         live_bytes: set.plans.iter().map(|plan| plan.live_bytes).max().unwrap_or(0),
@@ -266,9 +274,10 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
         launches: set.plans.first().map_or(0, |plan| plan.launches.len()),
         plan_digest: set.digest(),
     };
-    // The device touches every page at once, so a run that does not fit would be killed instead of refused.
+    // The CPU touches every page at once, so a run that does not fit would be killed instead of refused.
     let needed = facts.arena_bytes as u64 + facts.state_bytes as u64;
-    if let Some(available) = crate::resources::available_bytes().filter(|available| needed > *available) {
+    let available = crate::resources::available_bytes().filter(|_| opened.uses_host_memory());
+    if let Some(available) = available.filter(|available| needed > *available) {
         let mib = |bytes: u64| bytes >> 20;
         return Err(Error::said(format!(
             "the run needs {} MiB of memory and {} MiB are free; lower train.batch and raise train.accumulate instead, \
@@ -278,13 +287,17 @@ fn compiled(threads: usize, graphs: &[(&str, &Graph)]) -> Result<(Backend, Facts
         )));
     }
     let plans = set.plans.clone();
-    device.load(set)?;
-    Ok((Backend::Device(Box::new(device)), facts, plans))
+    opened.device.load(set)?;
+    Ok((Backend::Device(opened.device), facts, plans))
+}
+
+fn dump_folder() -> Option<PathBuf> {
+    std::env::var_os("HOST_DUMP").map(PathBuf::from)
 }
 
 /// `HOST_DUMP=dir` writes `dir/PLAN/NN-pass.txt`. A dump that cannot be written is reported once and skipped.
 fn dump_to(plan: &str) -> Option<impl FnMut(&str, &str) + use<>> {
-    let folder = PathBuf::from(std::env::var_os("HOST_DUMP")?).join(plan);
+    let folder = dump_folder()?.join(plan);
     if let Err(error) = std::fs::create_dir_all(&folder) {
         tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
         return None;

@@ -2,6 +2,7 @@
 
 mod launches;
 mod limits;
+mod speed;
 
 use ops::DType;
 use plan::{Device, DeviceError, IoSlot, Launch, LaunchOp, Plan, PlanSet, Region, Slot, TileKernel};

@@ -1,6 +1,7 @@
 //! Kernels as WGSL: functions from plan data to text. Nothing here needs a device.
 
 mod address;
+mod attention;
 mod column;
 mod prelude;
 mod product;
@@ -12,6 +13,7 @@ mod tile;
 
 use plan::{LaunchOp, Plan, Slot};
 
+pub use attention::CAPS as ATTENTION;
 pub use product::Tiles;
 pub use source::Dispatch;
 
@@ -50,8 +52,7 @@ pub fn print(plan: &Plan, launch: &LaunchOp, tiles: Tiles) -> Result<Vec<Dispatc
             let slots = [&scatter.out, &scatter.ids, &scatter.source];
             Ok(vec![scatter::print(scatter, &Operands::new(slots))?])
         }
-        LaunchOp::Attention(_) | LaunchOp::AttentionGrad(_) => {
-            Err("attention has no kernel here; the compiler decomposes it for this device".to_string())
-        }
+        LaunchOp::Attention(attention) => Ok(vec![attention::print(attention)?]),
+        LaunchOp::AttentionGrad(grad) => attention::print_grad(grad),
     }
 }
