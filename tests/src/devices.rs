@@ -12,16 +12,37 @@ pub struct Entry {
     pub caps: fn() -> DeviceCaps,
     /// None where the machine lacks what the device needs; its name then says so in a notice.
     pub open: fn() -> Option<Box<dyn Device>>,
+    /// Its own compiler may fuse a product with a sum and divide with an error of a few units: a number has three times
+    /// the units in the last place that an op's row allows, and bits may depend on what else a kernel computes.
+    pub rounds_freely: bool,
     /// Takes the cases whose seed is a multiple of this, and of larger programs a fifth of those: a software adapter
     /// compiles for longer than it computes. An odd number meets every dtype, with derivatives and without.
     pub every: u64,
 }
 
 pub const DEVICES: &[Entry] = &[
-    Entry { name: "cpu", caps: Cpu::caps, open: || Some(Box::new(Cpu::new(1))), every: 1 },
-    Entry { name: "cpu with 2 threads", caps: Cpu::caps, open: || Some(Box::new(Cpu::new(2))), every: 1 },
-    Entry { name: "cpu with 3 threads", caps: Cpu::caps, open: || Some(Box::new(Cpu::new(3))), every: 1 },
-    Entry { name: "wgpu", caps: Wgpu::caps, open: wgpu, every: 5 },
+    Entry {
+        name: "cpu",
+        caps: Cpu::caps,
+        open: || Some(Box::new(Cpu::new(1))),
+        rounds_freely: false,
+        every: 1,
+    },
+    Entry {
+        name: "cpu with 2 threads",
+        caps: Cpu::caps,
+        open: || Some(Box::new(Cpu::new(2))),
+        rounds_freely: false,
+        every: 1,
+    },
+    Entry {
+        name: "cpu with 3 threads",
+        caps: Cpu::caps,
+        open: || Some(Box::new(Cpu::new(3))),
+        rounds_freely: false,
+        every: 1,
+    },
+    Entry { name: "wgpu", caps: Wgpu::caps, open: wgpu, rounds_freely: true, every: 5 },
 ];
 
 /// The first adapter, software too.

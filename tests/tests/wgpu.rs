@@ -138,7 +138,9 @@ fn every_kernel_of_every_preset_is_valid() {
                 let (flags, baseline) =
                     (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
                 let valid = naga::valid::Validator::new(flags, baseline).validate(&module);
-                valid.unwrap_or_else(|error| failed(error.emit_to_string(&source.text)));
+                if let Err(error) = valid {
+                    failed(error.emit_to_string(&source.text));
+                }
                 most = most.max(source.storage_buffers);
             }
             if tiles == Tiles::Direct {

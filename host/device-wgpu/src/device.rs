@@ -5,22 +5,17 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use plan::{Device, DeviceCaps, DeviceError, IoSlot, Plan, PlanSet, Region, Slot, StateLayout};
-use wgpu::{
-    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor,
-    BufferSize, BufferUsages, ComputePass, ComputePipeline, MapMode,
-};
+use wgpu::{Buffer, BufferDescriptor, BufferUsages, MapMode};
 
 use crate::adapters::Adapter;
 use crate::gpu::{self, Gpu};
 use crate::memory::{MAX_RANGES, Memory};
 use crate::sources::{at_launch, dispatches};
+use crate::step::{Builder, Step, UNIFORM_ALIGNMENT};
 use crate::wgsl::{self, Dispatch};
 
 /// Longest row that is folded whole: longer ones are cut, and their elements are not used again.
 const MAX_ROW: usize = 65_536;
-
-/// Uniforms start at multiples of this.
-const UNIFORM_ALIGNMENT: usize = 256;
 
 /// An adapter as a device.
 pub struct Wgpu {
@@ -44,13 +39,6 @@ struct LoadedPlan {
     block: Vec<u8>,
     /// The number that was uploaded to each input of one element.
     counters: Vec<i32>,
-}
-
-struct Step {
-    launch: usize,
-    pipeline: ComputePipeline,
-    group: BindGroup,
-    groups: [u32; 3],
 }
 
 fn nothing_loaded() -> DeviceError {
@@ -110,13 +98,13 @@ impl Wgpu {
         text: &str,
         storage_buffers: usize,
         groups: [u32; 3],
-    ) -> Result<(ComputePipeline, [u32; 3]), String> {
+    ) -> Result<(wgpu::ComputePipeline, [u32; 3]), String> {
         let loaded = self.loaded().map_err(|error| error.to_string())?;
         loaded.gpu.compile(&[(text, storage_buffers)]).map_err(|(_, reason)| reason)?;
         Ok((loaded.gpu.pipeline(text).ok_or("it was not kept")?, groups))
     }
 
-    pub fn swap_first(&mut self, other: &mut (ComputePipeline, [u32; 3])) {
+    pub fn swap_first(&mut self, other: &mut (wgpu::ComputePipeline, [u32; 3])) {
         if let Some(step) = self.loaded.as_mut().and_then(|loaded| loaded.plans[0].steps.first_mut()) {
             std::mem::swap(&mut step.pipeline, &mut other.0);
             std::mem::swap(&mut step.groups, &mut other.1);
@@ -188,59 +176,6 @@ impl Loaded {
     fn trouble(&self, plan: &Plan) -> Result<(), DeviceError> {
         let failed = |reason| DeviceError::BadPlan { plan: plan.name.clone(), reason };
         self.gpu.trouble().map_or(Ok(()), |reason| Err(failed(reason)))
-    }
-}
-
-impl Step {
-    fn encode(&self, pass: &mut ComputePass) {
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.group, &[]);
-        let [x, y, z] = self.groups;
-        pass.dispatch_workgroups(x, y, z);
-    }
-}
-
-/// Pipelines and bind groups of a plan. `bases` is filled with the words of its dispatches, and `first` is where they
-/// begin in the buffer of uniforms.
-struct Builder<'l> {
-    gpu: &'l Gpu,
-    state: &'l Buffer,
-    arena: &'l Buffer,
-    scratch: &'l Buffer,
-    uniforms: &'l Buffer,
-}
-
-impl Builder<'_> {
-    fn step(&self, launch: usize, dispatch: &Dispatch, at: usize) -> Result<Step, String> {
-        let binding = |buffer, start: usize, bytes: usize| {
-            BindingResource::Buffer(BufferBinding {
-                buffer,
-                offset: start as u64,
-                size: BufferSize::new(bytes as u64),
-            })
-        };
-        let storage = dispatch.ranges.iter().map(|range| {
-            let buffer = match range.memory {
-                Memory::State => self.state,
-                Memory::Arena => self.arena,
-                Memory::Scratch => self.scratch,
-            };
-            binding(buffer, range.start, range.end - range.start)
-        });
-        let uniform = binding(self.uniforms, at * UNIFORM_ALIGNMENT, dispatch.words.len() * 4);
-        let entries: Vec<BindGroupEntry> = storage
-            .chain([uniform])
-            .enumerate()
-            .map(|(binding, resource)| BindGroupEntry { binding: binding as u32, resource })
-            .collect();
-        let layout = self.gpu.layout(dispatch.ranges.len());
-        let descriptor = BindGroupDescriptor { label: None, layout, entries: &entries };
-        let group = self
-            .gpu
-            .checked(|device| device.create_bind_group(&descriptor))
-            .map_err(|error| error.to_string())?;
-        let pipeline = self.gpu.pipeline(&dispatch.source).ok_or("its kernel was not compiled")?;
-        Ok(Step { launch, pipeline, group, groups: dispatch.groups })
     }
 }
 

@@ -9,6 +9,7 @@ mod device;
 mod gpu;
 mod memory;
 mod sources;
+mod step;
 mod wgsl;
 
 #[cfg(test)]
