@@ -35,11 +35,8 @@ fn losses_follow_the_cpu() {
         ("hope", &["--plugin=hope", "--optim=muon"], 1e-4),
     ] {
         let losses = |device: &str| {
-            let device = format!("--device={device}");
-            let run = sandbox.train(
-                &format!("{name}-{}", &device[9..13.min(device.len())]),
-                &[chosen, &["--steps=10", &device]].concat(),
-            );
+            let (out, flag) = (format!("{name}-{}", &device[..3]), format!("--device={device}"));
+            let run = sandbox.train(&out, &[chosen, &["--steps=10", &flag]].concat());
             (run.losses(), run.json("summary.json")["device"].to_string())
         };
         let ((cpu, _), (gpu, device)) = (losses("cpu"), losses("wgpu:0"));
@@ -85,7 +82,8 @@ fn a_device_that_is_not_there_is_named() {
 /// The plans of a preset's training run, as they are for a graphics device.
 fn plans(registry: &Registry, preset: &str, model: Option<&str>, optimizer: Option<&str>) -> PlanSet {
     let request = Request {
-        preset: Some(preset.into()),
+        files: vec![host_tests::root().join("configs").join(preset).with_extension("toml")],
+        no_preset: true,
         model: model.map(String::from),
         optimizer: optimizer.map(String::from),
         no_evals: true,

@@ -82,10 +82,15 @@ pub fn bind(operands: &[(Memory, usize, usize)]) -> Result<Bound, String> {
         let next = ranges.remove(closest + 1);
         ranges[closest].end = next.end;
     }
-    let place = |(memory, offset, _): &(Memory, usize, usize)| {
-        let holds = |range: &Range| range.memory == *memory && (range.start..range.end).contains(offset);
-        let binding = ranges.iter().position(holds).ok_or("an operand lies in no binding")?;
-        let base = u32::try_from((offset - ranges[binding].start) / 4)
+    // In the order in which operands name them, so that launches of one kernel have one text wherever they lie.
+    let holds = |range: &Range, (memory, offset, _): &(Memory, usize, usize)| {
+        range.memory == *memory && (range.start..range.end).contains(offset)
+    };
+    ranges.sort_by_key(|range| operands.iter().position(|operand| holds(range, operand)));
+    let place = |operand: &(Memory, usize, usize)| {
+        let binding = ranges.iter().position(|range| holds(range, operand));
+        let binding = binding.ok_or("an operand lies in no binding")?;
+        let base = u32::try_from((operand.1 - ranges[binding].start) / 4)
             .map_err(|_| "an operand begins beyond 2^32 elements of its binding")?;
         Ok(Place { binding, base })
     };
@@ -106,11 +111,11 @@ mod tests {
         let range = |memory, start, end| Range { memory, start, end };
         assert_eq!(
             bound.ranges,
-            [range(Memory::State, 0, 8), range(ARENA, 0, 1024), range(ARENA, 4096, 4608)]
+            [range(ARENA, 0, 1024), range(ARENA, 4096, 4608), range(Memory::State, 0, 8)]
         );
         let places: Vec<(usize, u32)> =
             bound.places.iter().map(|place| (place.binding, place.base)).collect();
-        assert_eq!(places, [(1, 250), (2, 0), (1, 1), (0, 0)]);
+        assert_eq!(places, [(0, 250), (1, 0), (0, 1), (2, 0)]);
     }
 
     #[test]
