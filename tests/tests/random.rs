@@ -1,10 +1,12 @@
 //! Random numbers as plugins draw them: words against Threefry itself, on every device and number of threads.
 
+use device_wgpu::Wgpu;
 use engine::plugins::Registry;
 use engine::trace::{Context, Tracer, key};
 use graph::interp::Tensor as Value;
 use graph::{Graph, NodeId};
-use host_tests::replay::Replay;
+use host_tests::devices;
+use host_tests::replay::{Replay, prepared};
 use plugin_api::abi::GraphBuilder_TO;
 use plugin_api::abi_stable::RRef;
 use plugin_api::abi_stable::sabi_trait::TD_Opaque;
@@ -46,6 +48,13 @@ fn on_cpu(graph: &Graph) -> Vec<Vec<f64>> {
     one
 }
 
+/// None where there is no adapter.
+fn on_wgpu(graph: &Graph) -> Option<Vec<Vec<f64>>> {
+    let device = devices::wgpu()?;
+    let set = prepared(graph, &Wgpu::caps(), &[]);
+    Some(run(graph, set.and_then(|set| Replay::loaded(graph, device, set))))
+}
+
 /// Words of a stream as the definition says: blocks of two, the iteration in the second word of the counter.
 fn expected(path: &str, count: usize, iteration: u32) -> Vec<f64> {
     let key =
@@ -75,7 +84,9 @@ fn words_are_threefry_of_scope_micro_batch_and_iteration() {
         expected("many", 90300, 0),
         in_loops,
     ];
-    for outputs in [run(&graph, Ok(Replay::interpreter(&graph))), on_cpu(&graph)] {
+    let mut devices = vec![run(&graph, Ok(Replay::interpreter(&graph))), on_cpu(&graph)];
+    devices.extend(on_wgpu(&graph));
+    for outputs in devices {
         for (index, (actual, wanted)) in outputs.iter().zip(&wanted).enumerate() {
             let differs = actual.iter().zip(wanted).position(|(actual, wanted)| actual != wanted);
             assert_eq!((differs, actual.len()), (None, wanted.len()), "output {index}");
@@ -113,9 +124,9 @@ fn numbers_are_made_from_words_as_defined() {
         })
         .take(15)
         .collect();
-    for (outputs, tolerance) in
-        [(run(&graph, Ok(Replay::interpreter(&graph))), 1e-10), (on_cpu(&graph), 2e-5)]
-    {
+    let mut devices = vec![(run(&graph, Ok(Replay::interpreter(&graph))), 1e-10), (on_cpu(&graph), 2e-5)];
+    devices.extend(on_wgpu(&graph).map(|outputs| (outputs, 2e-5)));
+    for (outputs, tolerance) in devices {
         assert_eq!(outputs[0], uniform);
         for (actual, expected) in outputs[1].iter().zip(&normal) {
             assert!((actual - expected).abs() < tolerance, "{actual} for {expected}");

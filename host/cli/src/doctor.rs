@@ -20,6 +20,15 @@ pub fn run() -> Result<ExitCode, Error> {
     say(true, "host", format!("{} for {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH));
     let machine = Machine::load(DeviceName::Cpu, 0, &[])?;
     say(true, "cpu", format!("{}, {} threads", machine.facts.device, machine.facts.threads));
+    let adapters = engine::devices::adapters();
+    for listed in &adapters {
+        let unused = listed.unused.map(|reason| format!("; not taken by --device auto: {reason}"));
+        say(true, &listed.name, format!("{}{}", listed.what, unused.unwrap_or_default()));
+    }
+    if adapters.is_empty() {
+        let hint = "no adapter, so runs use the CPU; on Linux a graphics card needs its Vulkan driver";
+        say(true, "wgpu", hint.to_string());
+    }
     let components: usize = registry.plugins.iter().map(|plugin| plugin.components.len()).sum();
     say(components > 0, "plugins", format!("{components} components in {} folders", registry.folders.len()));
     for (index, folder) in registry.folders.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! The engine: from a command to a trained model in a run folder.
 //!
 //! `config` layers what the user asked for, `plugins` finds and opens libraries, `trace` turns components into
-//! graphs, `machine` runs graphs on a device, `run` trains, evaluates, samples, saves and reports, `session`
+//! graphs, `machine` runs graphs on one of the `devices`, `run` trains, evaluates, samples, saves and reports, `session`
 //! is a trained model that reads on, `evals` measures one, `bisect` compares one step with the interpreter,
 //! `profile` says where the time of a step goes. Nothing here prints: progress leaves as events.
 
@@ -9,6 +9,7 @@
 
 pub mod bisect;
 pub mod config;
+pub mod devices;
 mod dump;
 mod error;
 pub mod evals;

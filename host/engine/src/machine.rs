@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use compiler::{CompileError, Options};
-use device_cpu::Cpu;
 use graph::interp::{self, Tensor};
 use graph::{DType, Decl, Graph, Ty};
 use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
 
 use crate::config::DeviceName;
-use crate::{Error, dump};
+use crate::{Error, devices, dump};
 
 /// Where each State starts: multiples of this.
 const ALIGNMENT: usize = 256;
@@ -94,8 +93,8 @@ impl Machine {
         let mut plans = Vec::new();
         let (backend, facts) = match device {
             DeviceName::Interpreter => interpreter(graphs),
-            DeviceName::Auto | DeviceName::Cpu => {
-                let (backend, facts, used) = compiled(budget, threads, graphs)?;
+            DeviceName::Auto | DeviceName::Cpu | DeviceName::Wgpu(_) => {
+                let (backend, facts, used) = compiled(device, budget, threads, graphs)?;
                 let decl =
                     |io: &plan::IoSlot| Decl { name: io.name.clone(), ty: Ty::new(io.dtype, &io.dims) };
                 inputs = used.iter().map(|plan| plan.inputs.iter().map(decl).collect()).collect();
@@ -288,6 +287,7 @@ fn slab(states: &[Decl]) -> StateLayout {
 
 /// Also returns the plans: an input that nothing reads is in none, and profiles name their launches.
 fn compiled(
+    name: DeviceName,
     budget: u64,
     threads: usize,
     graphs: &[(&str, &Graph)],
@@ -295,6 +295,7 @@ fn compiled(
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let threads = if threads == 0 { cores } else { threads };
     let layout = slab(&states(graphs.iter().map(|(_, graph)| *graph)));
+    let mut opened = devices::open(name, threads)?;
     let mut set = PlanSet { states: layout, plans: Vec::new() };
     for (name, graph) in graphs {
         let clock = Instant::now();
@@ -303,15 +304,19 @@ fn compiled(
         // What the State leaves of the budget.
         let of_arena = (budget > 0).then(|| (budget as usize).saturating_sub(set.states.bytes));
         let options = Options { dump, budget: of_arena, ..Options::default() };
-        let plan = compiler::compile(name, graph, &set.states, &Cpu::caps(), options);
+        let plan = compiler::compile(name, graph, &set.states, &opened.caps, options);
         set.plans.push(plan.map_err(|error| refused(error, budget, set.states.bytes))?);
         tracing::debug!("plan {name}: {} nodes compiled in {:?}", graph.nodes.len(), clock.elapsed());
     }
     let largest = set.plans.iter().max_by_key(|plan| plan.arena_bytes);
     let peak = largest.map_or(Vec::new(), |plan| plan.peak.clone());
-    let mut device = Cpu::new(threads);
+    if let Some(folder) = dump::folder()
+        && let Err(error) = opened.dump(&set, &folder)
+    {
+        tracing::warn!("HOST_DUMP: {}: {error}", folder.display());
+    }
     let facts = Facts {
-        device: device.describe(),
+        device: opened.device.describe(),
         threads,
         arena_bytes: set.arena_bytes(),
         live_bytes: set.plans.iter().map(|plan| plan.live_bytes).max().unwrap_or(0),
@@ -320,9 +325,10 @@ fn compiled(
         launches: set.plans.first().map_or(0, |plan| plan.launches.len()),
         plan_digest: set.digest(),
     };
-    // The device touches every page at once, so a run that does not fit would be killed instead of refused.
+    // The CPU touches every page at once, so a run that does not fit would be killed instead of refused.
     let needed = facts.arena_bytes as u64 + facts.state_bytes as u64;
-    if let Some(available) = crate::resources::available_bytes().filter(|available| needed > *available) {
+    let available = crate::resources::available_bytes().filter(|_| opened.uses_host_memory());
+    if let Some(available) = available.filter(|available| needed > *available) {
         let mib = |bytes: u64| bytes >> 20;
         return Err(Error::said(format!(
             "the run needs {} MiB of memory and {} MiB are free; lower train.batch and raise train.accumulate instead, \
@@ -332,8 +338,8 @@ fn compiled(
         )));
     }
     let plans = set.plans.clone();
-    device.load(set)?;
-    Ok((Backend::Device(Box::new(device)), facts, plans))
+    opened.device.load(set)?;
+    Ok((Backend::Device(opened.device), facts, plans))
 }
 
 /// A budget that cannot be met names the least that can, State included.

@@ -56,6 +56,9 @@ pub enum DeviceError {
     Unknown { kind: &'static str, name: String },
     #[error("{name}: got {got} bytes where the tensor has {want}")]
     WrongSize { name: String, got: usize, want: usize },
+    /// The device is not there, was lost, or lacks what the plans need.
+    #[error("{device}: {reason}")]
+    Unavailable { device: String, reason: String },
 }
 
 /// Executes plans. Bytes are little-endian, row-major.

@@ -24,12 +24,12 @@ struct Arguments {
 }
 
 fn device(name: &str) -> Result<Device, String> {
-    Device::from_name(name).ok_or_else(|| "is not one of interpreter, cpu".into())
+    Device::from_name(name).ok_or_else(|| "is not one of interpreter, cpu, wgpu".into())
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let devices = arguments.device.map_or(Device::ALL.to_vec(), |device| vec![device]);
+    let devices = arguments.device.map_or_else(Device::available, |device| vec![device]);
     // A closed pipe is the reader's choice: what is left to say stays unsaid, the exit code tells.
     let tell = |text: String| drop(writeln!(std::io::stdout(), "{text}"));
     let plugins = Registry::discover();

@@ -27,12 +27,14 @@ mod trace;
 
 use std::path::Path;
 
+use device_wgpu::Wgpu;
 use engine::plugins::Registry;
 use graph::Graph;
 
 pub use report::{Line, Report, Verdict, heading};
 
-use crate::replay::Replay;
+use crate::devices;
+use crate::replay::{Replay, prepared};
 use families::Family;
 use file::{Case, Role};
 use report::{Failure, Measure};
@@ -44,18 +46,27 @@ pub enum Device {
     Interpreter,
     /// Compiled, in f32.
     Cpu,
+    /// Compiled, in f32, on the first adapter, software too.
+    Wgpu,
 }
 
 /// Threads of the CPU device: enough that work is divided.
 const THREADS: usize = 2;
 
 impl Device {
-    pub const ALL: [Device; 2] = [Device::Interpreter, Device::Cpu];
+    pub const ALL: [Device; 3] = [Device::Interpreter, Device::Cpu, Device::Wgpu];
+
+    /// Those that this machine has.
+    pub fn available() -> Vec<Device> {
+        let is_there = |device: &Device| *device != Device::Wgpu || devices::wgpu().is_some();
+        Device::ALL.into_iter().filter(is_there).collect()
+    }
 
     pub fn name(self) -> &'static str {
         match self {
             Device::Interpreter => "interpreter",
             Device::Cpu => "cpu",
+            Device::Wgpu => "wgpu",
         }
     }
 
@@ -67,13 +78,18 @@ impl Device {
         match self {
             Device::Interpreter => Ok(Replay::interpreter(graph)),
             Device::Cpu => Replay::cpu(graph, &[], THREADS).map_err(Stop::Broken),
+            Device::Wgpu => {
+                let device = devices::wgpu().ok_or_else(|| Stop::Unsupported("no adapter".into()))?;
+                let set = prepared(graph, &Wgpu::caps(), &[]);
+                set.and_then(|set| Replay::loaded(graph, device, set)).map_err(Stop::Broken)
+            }
         }
     }
 
     fn tolerance(self, case: &Case) -> f64 {
         match self {
             Device::Interpreter => case.tolerance_f64,
-            Device::Cpu => case.tolerance_f32,
+            Device::Cpu | Device::Wgpu => case.tolerance_f32,
         }
     }
 }

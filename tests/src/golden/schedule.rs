@@ -24,7 +24,7 @@ pub fn run(case: &Case, device: Device) -> Result<Values, Stop> {
             // The case counts steps from 1.
             let rate = learning_rate(&train, (*step as u64).saturating_sub(1), total as u64);
             // A compiled plan gets it as an f32.
-            if device == Device::Cpu { f64::from(rate as f32) } else { rate }
+            if device == Device::Interpreter { rate } else { f64::from(rate as f32) }
         };
         let data = steps.data.iter().map(rate).collect();
         values.push((name.into(), Value { dims: golden.dims.clone(), data }));

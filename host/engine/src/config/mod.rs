@@ -1,6 +1,7 @@
 //! From a command to one resolved tree: every value checked, every value with its origin.
 
 mod check;
+mod device;
 mod evals;
 mod fallback;
 mod layers;
@@ -13,11 +14,10 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 pub use check::{Described, describe};
+pub use device::DeviceName;
 pub use fallback::Fallback;
 pub use layers::presets;
-pub use settings::{
-    Choice, Data, DeviceName, Sample, ScheduleKind, Settings, Story, TokenizerName, Train, WriteOn,
-};
+pub use settings::{Choice, Data, Sample, ScheduleKind, Settings, Story, TokenizerName, Train, WriteOn};
 
 pub use size::Size;
 

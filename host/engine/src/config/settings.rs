@@ -7,18 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::DeviceName;
 use super::size::Size;
-
-/// Where a plan runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceName {
-    /// The fastest device that is there.
-    Auto,
-    Cpu,
-    /// The f64 interpreter: slow, the oracle of the others.
-    Interpreter,
-}
 
 /// Everything about a run.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
