@@ -152,7 +152,7 @@ pub struct ConfigArguments {
     /// Decides initial values, data order and draws.
     #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// auto, cpu, wgpu[:N] (Vulkan, Metal, DX12) or interpreter (f64, slow, the oracle).
+    /// auto, cpu, wgpu or wgpu:N (Vulkan, Metal, DX12) or interpreter (f64, slow, the oracle).
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Threads of the CPU device; 0 means all cores.

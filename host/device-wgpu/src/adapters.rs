@@ -1,5 +1,6 @@
 //! The adapters of this machine: which there are, and which one a name means.
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, Limits};
@@ -72,6 +73,23 @@ pub fn choose(number: Option<usize>) -> Result<Adapter, String> {
             .ok_or_else(|| format!("no hardware adapter, and software is used only when named: {all}")),
     };
     Ok(found.swap_remove(place?))
+}
+
+/// The adapter to take where none was named: hardware, if there is any. Asking drivers loads them all, the software ones
+/// too (60 MB and a tenth of a second), so a machine without a graphics device is not asked.
+pub fn automatic() -> Option<Adapter> {
+    has_hardware().then(|| choose(None).ok()).flatten()
+}
+
+/// Whether this machine may have a graphics device.
+fn has_hardware() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    // NVIDIA's driver, the Linux subsystem of Windows, and drivers of phones have files of their own.
+    let own = ["/dev/nvidia0", "/dev/dxg", "/dev/kgsl-3d0", "/dev/mali0"];
+    own.iter().any(|path| Path::new(path).exists())
+        || std::fs::read_dir("/dev/dri").is_ok_and(|mut entries| entries.next().is_some())
 }
 
 impl Adapter {

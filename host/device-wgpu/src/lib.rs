@@ -15,7 +15,7 @@ mod wgsl;
 #[cfg(test)]
 mod tests;
 
-pub use adapters::{Adapter, adapters, choose};
+pub use adapters::{Adapter, adapters, automatic, choose};
 pub use device::Wgpu;
 pub use sources::{Source, sources};
 pub use wgsl::Tiles;

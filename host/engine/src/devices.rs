@@ -24,7 +24,7 @@ pub fn open(name: DeviceName, threads: usize) -> Result<Opened, Error> {
             let chosen = device_wgpu::choose(number.map(usize::from));
             Some(chosen.map_err(|reason| Error::said(format!("--device {name}: {reason}")))?)
         }
-        DeviceName::Auto => device_wgpu::choose(None).ok(),
+        DeviceName::Auto => device_wgpu::automatic(),
         DeviceName::Cpu | DeviceName::Interpreter => None,
     };
     Ok(match adapter {

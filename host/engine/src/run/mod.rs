@@ -36,7 +36,7 @@ pub(crate) use trained::{Reopened, Trained};
 #[derive(Clone, Debug)]
 pub enum Event {
     /// Before the first step.
-    Started(Started),
+    Started(Box<Started>),
     Step(Step),
     Evaluated {
         step: u64,

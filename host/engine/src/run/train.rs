@@ -93,7 +93,7 @@ pub fn train(
         bad_in_a_row: 0,
         grown: BTreeSet::new(),
     };
-    tell(Event::Started(run.describe(&data, started)));
+    tell(Event::Started(Box::new(run.describe(&data, started))));
     if run.progress.plan_digest != digest {
         run.progress.plan_digest = digest;
         let text = "the plans are not those of the run's earlier part, since a plugin, the host or the device \
