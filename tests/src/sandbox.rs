@@ -78,6 +78,8 @@ impl Sandbox {
         command.env_remove("HOST_PLUGIN_PATH").env_remove("HOST_LOG").env_remove("HOST_DUMP");
         command.env_remove("HOST_PLUGIN_LOCK");
         command.env("XDG_CONFIG_HOME", self.home("config")).env("XDG_CACHE_HOME", self.home("cache"));
+        // Without it Vulkan's loader prints a line of its own.
+        command.env("XDG_RUNTIME_DIR", self.home("runtime"));
         // A panic should look as bad as it can.
         command.env("RUST_BACKTRACE", "1");
         command

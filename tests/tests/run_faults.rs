@@ -79,7 +79,7 @@ fn a_disk_that_fills_up_costs_only_the_checkpoint_being_saved() {
 fn a_run_larger_than_memory_is_refused() {
     let sandbox = Sandbox::new();
     let script = "ulimit -v 4000000; exec \"$0\" \"$@\"";
-    let words = ["run", "--steps=1", "--set=batch=1024", "--out=run"];
+    let words = ["run", "--steps=1", "--set=batch=2048", "--out=run"];
     let output = sandbox.command("sh").args(["-c", script]).arg(host()).args(words).output();
     let sentence = Outcome::of(&words, output.expect("sh starts")).failed();
     says(&sentence, &["could not allocate", "bytes", "lower train.batch", "train.accumulate"]);
@@ -146,7 +146,7 @@ fn a_resumed_run_keeps_its_configuration() {
         ["--optim", "adamw"],
     ] {
         let sentence = sandbox.refused_resume(&[&["--resume=run", "--steps=9"][..], &flags].concat());
-        says(&sentence, &["keeps its configuration", "--steps, --device and --threads"]);
+        says(&sentence, &["keeps its configuration", "--steps, --device, --threads and --memory-budget"]);
     }
     says(&sandbox.refused_resume(&["--resume=run"]), &["run is complete at step 4", "--steps N above 4"]);
     says(&sandbox.refused_resume(&["--resume=run", "--steps=2"]), &["--steps N above 4"]);
