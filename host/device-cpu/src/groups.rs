@@ -77,7 +77,7 @@ impl Touched {
     }
 
     fn disturbs(&self, other: &Touched) -> bool {
-        let meet = |x: &[Slot], y: &[Slot]| x.iter().any(|x| y.iter().any(|y| overlap(x, y)));
+        let meet = |x: &[Slot], y: &[Slot]| x.iter().any(|x| y.iter().any(|y| x.overlaps(y)));
         let shares = matches!((self.scratch, other.scratch), (Scratch::None, _) | (_, Scratch::None))
             || self.scratch == Scratch::Panels && other.scratch == Scratch::Panels;
         !shares
@@ -85,8 +85,4 @@ impl Touched {
             || meet(&self.writes, &other.reads)
             || meet(&self.reads, &other.writes)
     }
-}
-
-fn overlap(x: &Slot, y: &Slot) -> bool {
-    x.region == y.region && x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes
 }

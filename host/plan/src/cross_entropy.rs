@@ -2,7 +2,7 @@
 
 use ops::DType;
 
-use crate::{Region, Slot};
+use crate::Slot;
 
 /// `loss[n] = log sum over v of e^(x[n] w[v]') - x[n] w[target]'` for N tokens, D wide, and V rows of w, and the cotangents
 /// of x and w. All f32 but the targets, which are i32. What is computed overlaps no operand.
@@ -93,7 +93,7 @@ impl CrossEntropy {
         for (name, slot, elements) in self.results() {
             within(name, slot, elements - 1)?;
             // One chunk of tokens is finished before the next reads what it needs.
-            if operands().any(|operand| overlap(operand, slot)) {
+            if operands().any(|operand| operand.overlaps(&slot)) {
                 return Err(format!("{name}: {slot} overlaps an operand"));
             }
         }
@@ -101,14 +101,10 @@ impl CrossEntropy {
     }
 }
 
-fn overlap(a: Slot, b: Slot) -> bool {
-    let key = |slot: &Slot| matches!(slot.region, Region::State);
-    key(&a) == key(&b) && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Region;
 
     fn slot(offset: usize, elements: usize) -> Slot {
         Slot { region: Region::Arena, offset: 4 * offset, bytes: 4 * elements }

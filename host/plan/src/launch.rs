@@ -19,6 +19,15 @@ pub struct Slot {
     pub bytes: usize,
 }
 
+impl Slot {
+    /// Whether some byte lies in both.
+    pub fn overlaps(&self, other: &Slot) -> bool {
+        self.region == other.region
+            && self.offset < other.offset + other.bytes
+            && other.offset < self.offset + self.bytes
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Launch {
     /// Scope path of the layer it came from, and the op: `layers.3.attn: Softmax`.

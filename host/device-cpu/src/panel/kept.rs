@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ops::Range;
 
-use plan::{Gemm, LaunchOp, Matrix, Plan, Region, Slot};
+use plan::{Gemm, LaunchOp, Matrix, Plan, Region};
 
 use super::kernel::{Rows, Shape, TILE};
 use super::{Point, even, pack, write};
@@ -117,7 +117,7 @@ fn stretches(plan: &Plan) -> Vec<Stretch> {
         }
         for written in launch.written(&plan.kernels) {
             closed.extend(
-                open.extract_if(|_, stretch| overlap(&stretch.matrix.slot, &written)).map(|(_, found)| found),
+                open.extract_if(|_, stretch| stretch.matrix.slot.overlaps(&written)).map(|(_, found)| found),
             );
         }
     }
@@ -125,10 +125,6 @@ fn stretches(plan: &Plan) -> Vec<Stretch> {
     // In the order of the plan, whatever the map's.
     closed.sort_by_key(|stretch| stretch.readers[0]);
     closed
-}
-
-fn overlap(a: &Slot, b: &Slot) -> bool {
-    a.region == b.region && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes
 }
 
 /// Packs the right operand, panel by panel.
