@@ -24,8 +24,9 @@ const ROUNDS: usize = 24;
 const PATIENCE: usize = 3;
 /// Most operations that give one value.
 const MAX_OPS: usize = 256;
-/// Elements of a value that is worth it.
+/// Elements of a value that is worth it, and in a small plan its share of the arena's bytes, one in so many.
 const WORTH: usize = 1 << 10;
+const SHARE: usize = 1 << 10;
 /// What an element-wise operation on one element weighs, in operations of a product: it waits for memory.
 const ELEMENT: f64 = 32.0;
 
@@ -133,6 +134,7 @@ struct Search<'a> {
     /// Launch of each cluster.
     places: Vec<usize>,
     peak: usize,
+    arena_bytes: usize,
     /// Where each State is written.
     writes: HashMap<NodeId, usize>,
 }
@@ -148,14 +150,15 @@ impl<'a> Search<'a> {
             .filter_map(|(writer, state)| cluster_of.get(writer).map(|cluster| (*state, places[*cluster])));
         let writes = writes.collect();
         let peak = memory::peak(module, analysis);
-        Search { graph: &module.graph, analysis, spans, kinds, cluster_of, places, peak, writes }
+        let arena_bytes = module.plan.arena_bytes;
+        Search { graph: &module.graph, analysis, spans, kinds, cluster_of, places, peak, arena_bytes, writes }
     }
 
     fn candidate(&self, node: NodeId) -> Option<Candidate> {
         let span = self.spans[&node];
         let spans_peak = span.first < self.peak && self.peak < span.last;
         let elements = self.graph.ty(node).elements();
-        if !spans_peak || elements < WORTH || !self.is_computable(node) {
+        if !spans_peak || elements < WORTH.min(self.arena_bytes / SHARE) || !self.is_computable(node) {
             return None;
         }
         if self.analysis.source(node).is_none_or(|source| source.owner != node) {

@@ -53,6 +53,14 @@ impl Team<'_> {
         others.and(own)
     }
 
+    /// [`Team::run`], or all of it on this thread where handing it out costs more than it saves.
+    pub fn share(&mut self, tasks: usize, is_small: bool, job: Job) -> Result<(), TaskPanicked> {
+        match is_small {
+            true => self.run(1, &|worker, _| (0..tasks).for_each(|task| job(worker, task))),
+            false => self.run(tasks, job),
+        }
+    }
+
     fn start_others(&mut self) -> Result<(), TaskPanicked> {
         while let Some(next) = self.left.next() {
             (self.start)(next, self)?;

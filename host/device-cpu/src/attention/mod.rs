@@ -76,10 +76,7 @@ fn share(
     task: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), TaskPanicked> {
     let AttentionShape { batch, heads, queries, keys, width, value_width, .. } = *shape;
-    if batch * heads * queries * keys * (width + value_width) < SMALL {
-        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
-    }
-    team.run(tasks, task)
+    team.share(tasks, batch * heads * queries * keys * (width + value_width) < SMALL, task)
 }
 
 /// # Safety

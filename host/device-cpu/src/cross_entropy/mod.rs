@@ -88,10 +88,7 @@ pub unsafe fn run(
         let task = |worker: usize, index: usize| unsafe {
             kernel.run(isa, worker, tokens.clone(), step(index));
         };
-        match is_small {
-            true => team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index))),
-            false => team.run(tasks, &task),
-        }
+        team.share(tasks, is_small, &task)
     };
     for chunk in 0..cut.chunks() {
         let tokens = cut.chunk(chunk);

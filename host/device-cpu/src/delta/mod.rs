@@ -121,10 +121,7 @@ fn share(
     task: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<(), TaskPanicked> {
     let DeltaShape { batch, heads, tokens, width, value_width } = *shape;
-    if batch * heads * tokens * width * value_width < SMALL {
-        return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
-    }
-    team.run(tasks, task)
+    team.share(tasks, batch * heads * tokens * width * value_width < SMALL, task)
 }
 
 /// # Safety
@@ -182,24 +179,26 @@ pub unsafe fn run_grad(
         let (pair, first) = (task / pieces, task % pieces * TOKENS_OF_SUMS);
         let tokens = first..shape.tokens.min(first + TOKENS_OF_SUMS);
         let first = pair * cut.splits;
-        let parts: Vec<Sinks> =
-            (first..first + cut.splits).map(|part| cut.sinks(all_sums.part(part, sum_floats))).collect();
-        // SAFETY: the caller's; the tasks above have ended, and each of these has its own tokens.
-        unsafe { add_up(&parts, &results(&cut.part(first)), [shape.width, shape.width, 1, 1], tokens) };
+        let (to, widths) = (results(&cut.part(first)), [shape.width, shape.width, 1, 1]);
+        for part in 0..cut.splits {
+            let from = cut.sinks(all_sums.part(first + part, sum_floats));
+            // SAFETY: the caller's; the tasks above have ended, and each of these has its own tokens.
+            unsafe { add_up(&from, part > 0, &to, widths, tokens.clone()) };
+        }
     })
 }
 
-/// Writes the sums over all parts, in order.
-unsafe fn add_up(parts: &[Sinks], to: &Sinks, widths: [usize; 4], tokens: Range<usize>) {
+/// Writes what a part comes to, or adds it to what is there.
+unsafe fn add_up(from: &Sinks, adds: bool, to: &Sinks, widths: [usize; 4], tokens: Range<usize>) {
     for (index, width) in widths.into_iter().enumerate() {
-        let Some(to) = to[index] else { continue };
+        let (Some(from), Some(to)) = (from[index], to[index]) else { continue };
         for token in tokens.clone() {
             for d in 0..width {
-                let terms = parts.iter().filter_map(|part| part[index]);
-                // SAFETY: the caller's; the token lies in each.
+                // SAFETY: the caller's; the token lies in both.
                 unsafe {
-                    let sum = terms.map(|from| *from.ptr.add(token * from.row + d * from.column)).sum();
-                    *to.ptr.cast_mut().add(token * to.row + d * to.column) = sum;
+                    let value = *from.ptr.add(token * from.row + d * from.column);
+                    let to = to.ptr.cast_mut().add(token * to.row + d * to.column);
+                    *to = if adds { *to + value } else { value };
                 }
             }
         }
