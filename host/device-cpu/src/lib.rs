@@ -10,6 +10,7 @@ mod delta;
 mod device;
 mod gemm;
 mod groups;
+mod held;
 mod lanes;
 mod math;
 mod memory;

@@ -9,18 +9,20 @@ use std::f32::consts::LOG2_E;
 
 use plan::{AttentionGrad, AttentionShape};
 
+use super::packed::Packed;
 use super::rows::Rows;
-use super::{KEYS, NO_STRIPS, ROWS};
+use super::sight::{Span, Spans};
+use super::{GROUPS, KEYS, ROWS};
+use crate::held::{HELD, Numbers, add_rows, each_row};
 use crate::lanes::{LANES, Lanes};
 use crate::place::Memory;
-use crate::product::{Left, Out, Right, pack};
+use crate::product::Out;
 
 /// Floats that [`block`] needs.
 pub fn scratch(shape: &AttentionShape) -> usize {
-    let (width, value_width) = (shape.width, shape.value_width);
-    let in_lanes = 2 * width + value_width + KEYS.max(value_width) + KEYS;
-    let padded = width.next_multiple_of(LANES) + value_width.next_multiple_of(LANES);
-    in_lanes * ROWS + padded * (ROWS + KEYS)
+    let (width, value_width) = (shape.width.next_multiple_of(HELD), shape.value_width.next_multiple_of(HELD));
+    let in_lanes = 2 * width + 2 * value_width;
+    (in_lanes + width + value_width) * ROWS + 2 * LANES * KEYS
 }
 
 /// Where a task adds up cotangents: rows of whole lanes for each key.
@@ -50,111 +52,145 @@ impl Sums {
 /// Writes the cotangent of some queries and adds to those of the keys and values.
 ///
 /// # Safety
-/// `memory` holds the slots of a validated launch, of which nobody else writes these rows; `scratch` has as many floats
-/// as [`scratch`] says, and `sums` is the task's own; the instruction set of `L` is there.
+/// `memory` holds the slots of a validated launch, of which nobody else writes these rows; `packed` is of their head;
+/// `scratch` has as many floats as [`scratch`] says, and `sums` is the task's own; the instruction set of `L` is there.
 #[inline(always)]
 pub unsafe fn block<L: Lanes>(
     launch: &AttentionGrad,
     memory: &Memory,
     rows: &Rows,
+    packed: &Packed<'_>,
     sums: Sums,
     scratch: *mut f32,
 ) {
     let shape = &launch.shape;
-    let (width, value_width) = (shape.width, shape.value_width);
-    let group = rows.group(shape);
+    let (width, value_width) = (sums.k.row, sums.v.row);
     // SAFETY: the caller's; keys and values are read inside their validated extents.
     unsafe {
         let queries = scratch;
         let ct_queries = queries.add(width * ROWS);
         let ct_result = ct_queries.add(width * ROWS);
-        let weights = ct_result.add(value_width * ROWS);
-        let ct_scores = weights.add(KEYS.max(value_width) * ROWS);
-        let query_rows = ct_scores.add(KEYS * ROWS);
-        let ct_rows = query_rows.add(sums.k.row * ROWS);
-        let packed_keys = ct_rows.add(sums.v.row * ROWS);
-        let packed_values = packed_keys.add(sums.k.row * KEYS);
-        rows.pack_lanes::<L>(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
-        rows.pack_rows(shape, memory, &launch.q, (width, sums.k.row), query_rows);
-        rows.pack_lanes::<L>(shape, memory, &launch.ct_out, (value_width, 1.0), ct_result);
-        rows.pack_rows(shape, memory, &launch.ct_out, (value_width, sums.v.row), ct_rows);
+        let result = ct_result.add(value_width * ROWS);
+        let query_rows = result.add(value_width * ROWS);
+        let ct_rows = query_rows.add(width * ROWS);
+        let weights = ct_rows.add(value_width * ROWS);
+        let ct_scores = weights.add(KEYS * LANES);
+        rows.pack_lanes::<L>(shape, memory, &launch.q, (shape.width, shape.scale * LOG2_E), queries);
+        rows.pack_rows(shape, memory, &launch.q, (shape.width, width), query_rows);
+        rows.pack_lanes::<L>(shape, memory, &launch.ct_out, (shape.value_width, 1.0), ct_result);
+        rows.pack_rows(shape, memory, &launch.ct_out, (shape.value_width, value_width), ct_rows);
+        rows.pack_lanes::<L>(shape, memory, &launch.out, (shape.value_width, 1.0), result);
         std::slice::from_raw_parts_mut(ct_queries, width * ROWS).fill(0.0);
-        // Where the weights go later; the result itself is needed only for its products with the cotangent.
-        rows.pack_lanes::<L>(shape, memory, &launch.out, (value_width, 1.0), weights);
-        let mut delta = [0.0f32; ROWS];
-        for group in 0..ROWS / LANES {
-            let mut sum = L::splat(0.0);
-            for d in 0..value_width {
-                let at = d * ROWS + group * LANES;
-                sum = L::load(ct_result.add(at)).fma(L::load(weights.add(at)), sum);
-            }
-            sum.store(delta.as_mut_ptr().add(group * LANES));
-        }
         let mut lse = [0.0f32; ROWS];
         let from = memory.at(&launch.lse).cast_const().add(rows.first_of_all(shape));
         for (row, lse) in lse[..rows.count].iter_mut().enumerate() {
             *lse = *from.add(row) * LOG2_E;
         }
+        let mut of_groups = [(L::splat(0.0), L::splat(0.0)); GROUPS];
+        for (group, (shift, delta)) in of_groups.iter_mut().enumerate() {
+            *shift = L::splat(0.0).sub(L::load(lse.as_ptr().add(group * LANES)));
+            let mut sum = L::splat(0.0);
+            for d in 0..value_width {
+                let at = d * ROWS + group * LANES;
+                sum = L::load(ct_result.add(at)).fma(L::load(result.add(at)), sum);
+            }
+            *delta = L::splat(0.0).sub(sum);
+        }
         let sight = rows.sight(shape, memory);
-        let (k, v) = (memory.head(&launch.k, rows.batch, group), memory.head(&launch.v, rows.batch, group));
         let keys = sight.keys();
         for start in (keys.start..keys.end).step_by(KEYS) {
-            let mut strips = NO_STRIPS;
             let count = KEYS.min(keys.end - start);
-            let found = sight.strips(start, count, &mut strips);
-            if found == 0 {
+            let seen: [Spans; GROUPS] = std::array::from_fn(|group| sight.spans(group, start, count));
+            if seen.iter().all(Spans::is_empty) {
                 continue;
             }
-            let k = pack::<L>(Left { ptr: k.ptr.add(start * k.row), ..k }, count, width, packed_keys);
-            let v = Left { ptr: v.ptr.add(start * v.row), ..v };
-            let v = pack::<L>(v, count, value_width, packed_values);
-            for strip in &strips[..found] {
-                let first = strip.keys.start;
-                let (lanes, row) = (strip.groups.start * LANES, first * ROWS);
-                let (count, groups) = (strip.keys.len(), strip.groups.len());
-                let (k, v) = (
-                    Left { ptr: k.ptr.add(first * k.row), ..k },
-                    Left { ptr: v.ptr.add(first * v.row), ..v },
-                );
-                let right = |from: *mut f32| Right { ptr: from.add(lanes), row: ROWS };
-                let block = |of: *mut f32| Out { ptr: of.add(row + lanes), row: ROWS };
-                L::product([count, groups, width], k, right(queries), block(weights), false);
-                if !strip.full {
-                    sight.hide(start, strip, weights);
-                }
-                L::product([count, groups, value_width], v, right(ct_result), block(ct_scores), false);
-                for group in strip.groups.clone() {
-                    let lse = L::load(lse.as_ptr().add(group * LANES));
-                    let delta = L::load(delta.as_ptr().add(group * LANES));
-                    for key in strip.keys.clone() {
-                        let at = key * ROWS + group * LANES;
-                        let weight = L::load(weights.add(at)).sub(lse).exp2();
-                        let ct = L::load(ct_scores.add(at)).sub(delta);
-                        weight.store(weights.add(at));
-                        weight.mul(ct).store(ct_scores.add(at));
+            let (k, v) = packed.block::<L>(start..start + count);
+            for (group, spans) in seen.iter().enumerate() {
+                let lanes = group * LANES;
+                let (shift, delta) = of_groups[group];
+                for Span { keys, full } in spans.iter() {
+                    let (count, first) = (keys.len(), keys.start);
+                    let (k, v) = (k.from(first), v.from(first));
+                    let held = |from: *mut f32| (from.add(lanes).cast_const(), ROWS);
+                    let weight = |score: L| score.exp2();
+                    match full {
+                        true => sums_of::<L>(count, k, held(queries), width, shift, weights, |_, score| {
+                            weight(score)
+                        }),
+                        false => {
+                            sums_of::<L>(count, k, held(queries), width, shift, weights, |_, score| score);
+                            sight.hide::<L>(group, start + first, 0..count, weights);
+                            for key in 0..count {
+                                let at = weights.add(key * LANES);
+                                weight(L::load(at)).store(at);
+                            }
+                        }
+                    }
+                    let of_weight = |key: usize, ct: L| L::load(weights.add(key * LANES)).mul(ct);
+                    sums_of::<L>(count, v, held(ct_result), value_width, delta, ct_scores, of_weight);
+                    let row = |of: Out| Out { ptr: of.ptr.add((start + first) * of.row), ..of };
+                    if launch.ct_v.is_some() {
+                        add_outer::<L>(
+                            count,
+                            weights,
+                            (ct_rows.add(lanes * value_width), value_width),
+                            row(sums.v),
+                        );
+                    }
+                    if launch.ct_k.is_some() {
+                        add_outer::<L>(count, ct_scores, (query_rows.add(lanes * width), width), row(sums.k));
+                    }
+                    for d in (0..width).step_by(HELD) {
+                        let c = Out { ptr: ct_queries.add(d * ROWS + lanes), row: ROWS };
+                        add_rows::<L>(count, k.at(0, d), ct_scores, c);
                     }
                 }
-                let left = |of: *mut f32| Left { ptr: of.add(row + lanes), row: ROWS, column: 1 };
-                let rows_of = |of: *mut f32, row: usize| Right { ptr: of.add(lanes * row), row };
-                let added = |to: Out| Out { ptr: to.ptr.add((start + first) * to.row), ..to };
-                let terms = groups * LANES;
-                if launch.ct_v.is_some() {
-                    let extents = [count, sums.v.row / LANES, terms];
-                    L::product(extents, left(weights), rows_of(ct_rows, sums.v.row), added(sums.v), true);
-                }
-                if launch.ct_k.is_some() {
-                    let extents = [count, sums.k.row / LANES, terms];
-                    let b = rows_of(query_rows, sums.k.row);
-                    L::product(extents, left(ct_scores), b, added(sums.k), true);
-                }
-                let keys = Left { row: k.column, column: k.row, ..k };
-                let b = Right { ptr: ct_scores.add(row + lanes), row: ROWS };
-                let c = Out { ptr: ct_queries.add(lanes), row: ROWS };
-                L::product([width, groups, count], keys, b, c, true);
             }
         }
         let Some(ct_q) = &launch.ct_q else { return };
-        rows.unpack_lanes::<L>(shape, memory, ct_q, (width, shape.scale), ct_queries);
+        rows.unpack_lanes::<L>(shape, memory, ct_q, (shape.width, shape.scale), ct_queries);
+    }
+}
+
+/// `to[j] = done(j, first + sum over d of a[j, d] b[d])`.
+#[inline(always)]
+unsafe fn sums_of<L: Lanes>(
+    count: usize,
+    a: Numbers,
+    (b, b_row): (*const f32, usize),
+    width: usize,
+    first: L,
+    to: *mut f32,
+    done: impl Fn(usize, L) -> L,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        for d in (0..width).step_by(HELD) {
+            let (a, b) = (a.at(0, d), (b.add(d * b_row), b_row));
+            let begin = |_| first;
+            let load = |row: usize| L::load(to.add(row * LANES));
+            let store = |row: usize, sum: L| sum.store(to.add(row * LANES));
+            let last = |row: usize, sum: L| done(row, sum).store(to.add(row * LANES));
+            match (d == 0, d + HELD == width) {
+                (true, true) => each_row::<L>(count, a, b, begin, last),
+                (true, false) => each_row::<L>(count, a, b, begin, store),
+                (false, false) => each_row::<L>(count, a, b, load, store),
+                (false, true) => each_row::<L>(count, a, b, load, last),
+            }
+        }
+    }
+}
+
+/// `c[j] += sum over lanes of a[j, lane] b[lane]`, for rows of `a` with a number for each lane.
+#[inline(always)]
+unsafe fn add_outer<L: Lanes>(count: usize, a: *const f32, (b, b_row): (*const f32, usize), c: Out) {
+    // SAFETY: the caller's.
+    unsafe {
+        for d in (0..c.row).step_by(LANES) {
+            let at = |row: usize| c.ptr.add(row * c.row + d);
+            let a = Numbers { ptr: a, row: LANES };
+            each_row::<L>(count, a, (b.add(d), b_row), |row| L::load(at(row)), |row, sum| sum.store(at(row)));
+        }
     }
 }
 

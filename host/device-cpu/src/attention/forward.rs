@@ -8,82 +8,116 @@ use std::f32::consts::{LN_2, LOG2_E};
 
 use plan::{Attention, AttentionShape};
 
+use super::packed::Packed;
 use super::rows::Rows;
-use super::sight::Strip;
-use super::{GROUPS, KEYS, MASKED, NO_STRIPS, ROWS};
+use super::sight::{Span, Spans};
+use super::{GROUPS, KEYS, MASKED, ROWS};
 use crate::abreast::Abreast;
+use crate::held::{HELD, Numbers, add_rows, each_row};
 use crate::lanes::{LANES, Lanes};
 use crate::math;
 use crate::place::Memory;
-use crate::product::{Left, Out, Right, pack};
+use crate::product::{Out, Right};
 
 /// Floats that [`block`] needs.
 pub fn scratch(shape: &AttentionShape) -> usize {
-    let packed = shape.width.next_multiple_of(LANES) + shape.value_width.next_multiple_of(LANES);
-    (shape.width + KEYS + shape.value_width) * ROWS + packed * KEYS
+    let (width, value_width) = (shape.width.next_multiple_of(HELD), shape.value_width.next_multiple_of(HELD));
+    (width + value_width) * ROWS + KEYS * LANES
 }
 
 /// # Safety
-/// `memory` holds the slots of a validated launch, of which nobody else writes these rows; `scratch` has as many floats
-/// as [`scratch`] says; the instruction set of `L` is there.
+/// `memory` holds the slots of a validated launch, of which nobody else writes these rows; `packed` is of their head;
+/// `scratch` has as many floats as [`scratch`] says; the instruction set of `L` is there.
 #[inline(always)]
-pub unsafe fn block<L: Lanes>(launch: &Attention, memory: &Memory, rows: &Rows, scratch: *mut f32) {
+pub unsafe fn block<L: Lanes>(
+    launch: &Attention,
+    memory: &Memory,
+    rows: &Rows,
+    packed: &Packed<'_>,
+    scratch: *mut f32,
+) {
     let shape = &launch.shape;
-    let (width, value_width) = (shape.width, shape.value_width);
-    let group = rows.group(shape);
+    let (width, value_width) = (shape.width.next_multiple_of(HELD), shape.value_width.next_multiple_of(HELD));
     // SAFETY: the caller's; keys and values are read inside their validated extents.
     unsafe {
         let queries = scratch;
-        let scores = queries.add(width * ROWS);
-        let result = scores.add(KEYS * ROWS);
-        let packed_keys = result.add(value_width * ROWS);
-        let packed_values = packed_keys.add(width.next_multiple_of(LANES) * KEYS);
-        rows.pack_lanes::<L>(shape, memory, &launch.q, (width, shape.scale * LOG2_E), queries);
+        let result = queries.add(width * ROWS);
+        let scores = result.add(value_width * ROWS);
+        rows.pack_lanes::<L>(shape, memory, &launch.q, (shape.width, shape.scale * LOG2_E), queries);
         std::slice::from_raw_parts_mut(result, value_width * ROWS).fill(0.0);
         let sight = rows.sight(shape, memory);
-        let (k, v) = (memory.head(&launch.k, rows.batch, group), memory.head(&launch.v, rows.batch, group));
         let mut stats = [Stats { largest: L::splat(MASKED), sum: L::splat(0.0) }; GROUPS];
         let keys = sight.keys();
         for start in (keys.start..keys.end).step_by(KEYS) {
-            let mut strips = NO_STRIPS;
             let count = KEYS.min(keys.end - start);
-            let found = sight.strips(start, count, &mut strips);
-            if found == 0 {
+            let seen: [Spans; GROUPS] = std::array::from_fn(|group| sight.spans(group, start, count));
+            if seen.iter().all(Spans::is_empty) {
                 continue;
             }
-            let strips = &strips[..found];
-            let k = pack::<L>(Left { ptr: k.ptr.add(start * k.row), ..k }, count, width, packed_keys);
-            let v = Left { ptr: v.ptr.add(start * v.row), ..v };
-            let v = pack::<L>(v, count, value_width, packed_values);
-            for strip in strips {
-                let first = strip.keys.start;
-                let (lanes, row) = (strip.groups.start * LANES, strip.keys.start * ROWS);
-                let a = Left { ptr: k.ptr.add(first * k.row), ..k };
-                let b = Right { ptr: queries.add(lanes), row: ROWS };
-                let c = Out { ptr: scores.add(row + lanes), row: ROWS };
-                L::product([strip.keys.len(), strip.groups.len(), width], a, b, c, false);
-                if !strip.full {
-                    sight.hide(start, strip, scores);
+            let (k, v) = packed.block::<L>(start..start + count);
+            for (group, spans) in seen.iter().enumerate().filter(|(_, spans)| !spans.is_empty()) {
+                let queries = Right { ptr: queries.add(group * LANES), row: ROWS };
+                let result = Out { ptr: result.add(group * LANES), row: ROWS };
+                let mut largest = stats[group].largest;
+                for Span { keys, full } in spans.iter() {
+                    let (k, scores) = (k.from(keys.start), scores.add(keys.start * LANES));
+                    let found = score::<L>(keys.len(), k, queries, width, scores);
+                    largest = match full {
+                        true => found.max(largest),
+                        false => {
+                            sight.hide::<L>(group, start + keys.start, 0..keys.len(), scores);
+                            largest_of::<L>(keys.len(), scores, largest)
+                        }
+                    };
                 }
-            }
-            for (group, stats) in stats[..sight.used].iter_mut().enumerate() {
-                let factor = stats.weigh(group, strips, scores);
+                let factor = stats[group].weigh(largest, spans, scores);
                 for d in 0..value_width {
-                    let at = result.add(d * ROWS + group * LANES);
+                    let at = result.ptr.add(d * ROWS);
                     L::load(at).mul(factor).store(at);
                 }
-            }
-            for strip in strips {
-                let first = strip.keys.start;
-                let (lanes, row) = (strip.groups.start * LANES, strip.keys.start * ROWS);
-                let a = Left { ptr: v.ptr.add(first * v.row), row: v.column, column: v.row };
-                let b = Right { ptr: scores.add(row + lanes), row: ROWS };
-                let c = Out { ptr: result.add(lanes), row: ROWS };
-                L::product([value_width, strip.groups.len(), strip.keys.len()], a, b, c, true);
+                for Span { keys, .. } in spans.iter() {
+                    let weights = scores.add(keys.start * LANES);
+                    for d in (0..value_width).step_by(HELD) {
+                        let c = Out { ptr: result.ptr.add(d * ROWS), ..result };
+                        add_rows::<L>(keys.len(), v.at(keys.start, d), weights, c);
+                    }
+                }
             }
         }
         finish(launch, memory, rows, stats, result);
     }
+}
+
+/// Scores of some keys, and the largest of each lane (which is no NaN).
+#[inline(always)]
+unsafe fn score<L: Lanes>(count: usize, k: Numbers, queries: Right, width: usize, scores: *mut f32) -> L {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut largest = L::splat(MASKED);
+        for d in (0..width).step_by(HELD) {
+            let (k, queries) = (k.at(0, d), (queries.ptr.add(d * queries.row), queries.row));
+            let zero = |_| L::splat(0.0);
+            let load = |key: usize| L::load(scores.add(key * LANES));
+            let store = |key: usize, score: L| score.store(scores.add(key * LANES));
+            let last = |key: usize, score: L| {
+                largest = score.max(largest);
+                store(key, score);
+            };
+            match (d == 0, d + HELD == width) {
+                (true, true) => each_row::<L>(count, k, queries, zero, last),
+                (true, false) => each_row::<L>(count, k, queries, zero, store),
+                (false, false) => each_row::<L>(count, k, queries, load, store),
+                (false, true) => each_row::<L>(count, k, queries, load, last),
+            }
+        }
+        largest
+    }
+}
+
+#[inline(always)]
+unsafe fn largest_of<L: Lanes>(count: usize, scores: *const f32, largest: L) -> L {
+    // SAFETY: the caller's.
+    (0..count).fold(largest, |largest, key| unsafe { L::load(scores.add(key * LANES)).max(largest) })
 }
 
 /// Of sixteen rows.
@@ -95,29 +129,17 @@ struct Stats<L> {
 }
 
 impl<L: Lanes> Stats<L> {
-    /// Turns the scores of a group of lanes into weights and returns what those of earlier keys are to be multiplied
-    /// by.
+    /// Turns the scores of some keys into weights and returns what those of earlier keys are to be multiplied by.
     #[inline(always)]
-    unsafe fn weigh(&mut self, group: usize, strips: &[Strip], scores: *mut f32) -> L {
-        // SAFETY: the caller's: strips lie in the block of scores.
+    unsafe fn weigh(&mut self, largest: L, spans: &Spans, scores: *mut f32) -> L {
+        // SAFETY: the caller's: spans lie in the block of scores.
         unsafe {
-            let scores = scores.add(group * LANES);
-            // Four maxima side by side: one alone would wait for itself.
-            let mut largest = [self.largest; 4];
-            for strip in strips.iter().filter(|strip| strip.groups.contains(&group)) {
-                for key in strip.keys.clone() {
-                    let at = key % largest.len();
-                    largest[at] = L::load(scores.add(key * ROWS)).max(largest[at]);
-                }
-            }
-            let [a, b, c, d] = largest;
-            let largest = a.max(b).max(c.max(d));
             let shift = largest.unmasked();
             let factor = self.largest.sub(shift).exp2();
             let mut sum = self.sum.mul(factor);
-            for strip in strips.iter().filter(|strip| strip.groups.contains(&group)) {
-                for key in strip.keys.clone() {
-                    let at = scores.add(key * ROWS);
+            for Span { keys, .. } in spans.iter() {
+                for key in keys.clone() {
+                    let at = scores.add(key * LANES);
                     let weight = L::load(at).sub(shift).exp2();
                     weight.store(at);
                     sum = sum.add(weight);

@@ -5,22 +5,23 @@
 
 mod backward;
 mod forward;
+mod packed;
 mod rows;
 mod sight;
 
+use std::ops::Range;
+
 use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape};
 
-#[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512, has_fma};
-use crate::lanes::{LANES, Portable};
+use crate::lanes::{LANES, Lanes, on_isa};
 use crate::place::{Memory, Scratch};
 use crate::pool::TaskPanicked;
 use crate::product::BLOCK_ROWS;
 use crate::team::Team;
 use crate::tile::Isa;
 use backward::Sums;
-use rows::{Cut, Rows};
-use sight::Strip;
+use packed::{Packed, is_whole};
+use rows::Cut;
 
 /// Rows of a block of queries: four registers of AVX-512, so that a tile of scores fills them.
 const ROWS: usize = BLOCK_ROWS;
@@ -30,8 +31,10 @@ const GROUPS: usize = ROWS / LANES;
 const KEYS: usize = 64;
 /// What a hidden score is set to: its exponential is 0.
 const MASKED: f32 = -1e30;
-/// Tasks wanted of a backward pass: enough for as many threads.
+/// Tasks wanted: enough for as many threads.
 const TASKS: usize = 16;
+/// Tasks of which several heads of a sequence are one, so that what one of them fetches ahead is of use to the next.
+const MANY_TASKS: usize = 64;
 /// Multiply-adds below which handing tasks out costs more than it saves.
 const SMALL: usize = 1 << 18;
 /// Keys of a task that adds up sums.
@@ -39,15 +42,16 @@ const KEYS_OF_SUMS: usize = 256;
 /// Largest width of a head: beyond it packed queries leave the caches, and library products win.
 const MAX_WIDTH: usize = 512;
 
-const NO_STRIP: Strip = Strip { keys: 0..0, groups: 0..0, full: false };
-const NO_STRIPS: [Strip; 4] = [NO_STRIP; 4];
-
 /// All shapes up to a width, the smallest ones too: one launch replaces six or more of a decomposition.
 pub const CAPS: AttentionCaps = AttentionCaps { max_width: MAX_WIDTH };
 
 /// Floats of scratch a forward launch needs.
 pub fn scratch(launch: &Attention, threads: usize) -> usize {
-    threads * forward::scratch(&launch.shape)
+    threads * forward_scratch(&launch.shape)
+}
+
+fn forward_scratch(shape: &AttentionShape) -> usize {
+    forward::scratch(shape) + packed::scratch(shape)
 }
 
 /// Floats of scratch a backward launch needs.
@@ -55,7 +59,11 @@ pub fn grad_scratch(launch: &AttentionGrad, threads: usize) -> usize {
     let shape = &launch.shape;
     let tasks = shape.batch * shape.groups * splits(shape);
     let sums = if splits(shape) > 1 { tasks } else { threads };
-    threads * backward::scratch(shape) + sums * Sums::floats(shape)
+    threads * backward_scratch(shape) + sums * Sums::floats(shape)
+}
+
+fn backward_scratch(shape: &AttentionShape) -> usize {
+    backward::scratch(shape) + packed::scratch(shape)
 }
 
 /// Among how many tasks the blocks of queries that share keys are dealt out, backward.
@@ -67,6 +75,22 @@ fn splits(shape: &AttentionShape) -> usize {
 fn blocks_of_group(shape: &AttentionShape) -> usize {
     let cut = Cut::of(shape);
     cut.runs / shape.groups * cut.blocks()
+}
+
+/// How many consecutive heads of a sequence make a task, of `heads` that it has.
+fn heads_of_task(batch: usize, heads: usize) -> usize {
+    (1..=heads)
+        .rev()
+        .find(|each| heads.is_multiple_of(*each) && batch * heads / each >= MANY_TASKS)
+        .unwrap_or(1)
+}
+
+/// How many consecutive blocks of queries make a task: a run's or those of several, if there are enough, so that their
+/// keys are packed once; else each is one.
+fn blocks_of_task(shape: &AttentionShape) -> usize {
+    let cut = Cut::of(shape);
+    let is_one = !is_whole(shape) || shape.batch * cut.runs < TASKS;
+    if is_one { 1 } else { heads_of_task(shape.batch, cut.runs) * cut.blocks() }
 }
 
 fn share(
@@ -90,15 +114,19 @@ pub unsafe fn run(
     team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let shape = &launch.shape;
-    let cut = Cut::of(shape);
-    let blocks = cut.blocks();
-    let (memory, scratch, floats) = (&memory, &Scratch(scratch), forward::scratch(shape));
-    share(team, shape, shape.batch * cut.runs * blocks, &|worker, task| {
-        let run = task / blocks;
-        // Under a causal mask later blocks are larger: they go first.
-        let rows = cut.block(run / cut.runs, run % cut.runs, blocks - 1 - task % blocks);
+    let blocks = shape.batch * Cut::of(shape).runs * Cut::of(shape).blocks();
+    let each = blocks_of_task(shape);
+    let (memory, scratch, floats) = (&memory, &Scratch(scratch), forward_scratch(shape));
+    share(team, shape, blocks / each, &|worker, task| {
+        let blocks = task * each..(task + 1) * each;
+        let scratch = scratch.part(worker, floats);
         // SAFETY: the caller's; each task has its own rows, each worker its own scratch.
-        unsafe { forward_block(isa, launch, memory, &rows, scratch.part(worker, floats)) };
+        unsafe {
+            on_isa!(
+                isa,
+                forward_task(launch: &Attention, memory: &Memory, blocks: Range<usize>, scratch: *mut f32)
+            )
+        };
     })
 }
 
@@ -112,30 +140,30 @@ pub unsafe fn run_grad(
     team: &mut Team<'_>,
 ) -> Result<(), TaskPanicked> {
     let shape = &launch.shape;
-    let cut = Cut::of(shape);
-    let (splits, count) = (splits(shape), blocks_of_group(shape));
-    let (sum_floats, floats) = (Sums::floats(shape), backward::scratch(shape));
+    let splits = splits(shape);
+    let (sum_floats, floats) = (Sums::floats(shape), backward_scratch(shape));
     let all_sums = &Scratch(scratch.wrapping_add(team.threads() * floats));
     let (memory, scratch) = (&memory, &Scratch(scratch));
     let pairs = shape.batch * shape.groups;
-    let runs = cut.runs / shape.groups;
-    share(team, shape, pairs * splits, &|worker, task| {
-        let (pair, part) = (task / splits, task % splits);
-        let (batch, group) = (pair / shape.groups, pair % shape.groups);
-        let own = all_sums.part(if splits > 1 { task } else { worker }, sum_floats);
+    let each = if splits > 1 { 1 } else { heads_of_task(shape.batch, shape.groups) };
+    share(team, shape, pairs / each * splits, &|worker, task| {
+        let share =
+            Share { pairs: task / splits * each..(task / splits + 1) * each, part: task % splits, splits };
+        let sums = all_sums.part(if splits > 1 { task } else { worker }, sum_floats);
+        let scratch = scratch.part(worker, floats);
         // SAFETY: the caller's; each task has its own rows, and sums that no other uses at that time.
         unsafe {
-            std::slice::from_raw_parts_mut(own, sum_floats).fill(0.0);
-            for index in (part..count).step_by(splits) {
-                let run = group * runs + index / cut.blocks();
-                let rows = cut.block(batch, run, index % cut.blocks());
-                let sums = Sums::at(shape, own);
-                backward_block(isa, launch, memory, &rows, sums, scratch.part(worker, floats));
-            }
-            if splits == 1 {
-                backward::finish(launch, memory, (batch, group), 0..shape.keys, (own, 1));
-            }
-        }
+            on_isa!(
+                isa,
+                backward_task(
+                    launch: &AttentionGrad,
+                    memory: &Memory,
+                    share: Share,
+                    sums: *mut f32,
+                    scratch: *mut f32,
+                )
+            )
+        };
     })?;
     if splits == 1 {
         return Ok(());
@@ -150,69 +178,72 @@ pub unsafe fn run_grad(
     })
 }
 
-unsafe fn forward_block(isa: Isa, launch: &Attention, memory: &Memory, rows: &Rows, scratch: *mut f32) {
-    // SAFETY: the caller's, who has the instruction set.
-    unsafe {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => forward_avx512(launch, memory, rows, scratch),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if has_fma() => forward_avx2(launch, memory, rows, scratch),
-            _ => forward::block::<Portable>(launch, memory, rows, scratch),
+/// Consecutive blocks of queries, counted over [batch, run, block].
+#[inline(always)]
+unsafe fn forward_task<L: Lanes>(
+    launch: &Attention,
+    memory: &Memory,
+    blocks: Range<usize>,
+    scratch: *mut f32,
+) {
+    let shape = &launch.shape;
+    let cut = Cut::of(shape);
+    let of_packed = scratch.wrapping_add(forward::scratch(shape));
+    let mut current: Option<((usize, usize), Packed<'_>)> = None;
+    for index in blocks {
+        let (run, block) = (index / cut.blocks(), index % cut.blocks());
+        // Under a causal mask later blocks are larger: they go first.
+        let rows = cut.block(run / cut.runs, run % cut.runs, cut.blocks() - 1 - block);
+        let head = (rows.batch, rows.group(shape));
+        // SAFETY: the caller's.
+        unsafe {
+            if current.as_ref().is_none_or(|(of, _)| *of != head) {
+                let packed = Packed::head::<L>(shape, memory, [&launch.k, &launch.v], head, of_packed);
+                current = Some((head, packed));
+            }
+            let Some((_, packed)) = &current else { return };
+            rows.fetch_next::<L>(shape, memory, &[&launch.q], &[&launch.k, &launch.v]);
+            forward::block::<L>(launch, memory, &rows, packed, scratch);
         }
     }
 }
 
-unsafe fn backward_block(
-    isa: Isa,
+/// What a backward task does of some heads for keys and values, counted over [batch, group].
+struct Share {
+    pairs: Range<usize>,
+    /// Every `splits`-th block of queries from this one on.
+    part: usize,
+    splits: usize,
+}
+
+#[inline(always)]
+unsafe fn backward_task<L: Lanes>(
     launch: &AttentionGrad,
     memory: &Memory,
-    rows: &Rows,
-    sums: Sums,
+    share: Share,
+    sums: *mut f32,
     scratch: *mut f32,
 ) {
-    // SAFETY: the caller's, who has the instruction set.
-    unsafe {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => backward_avx512(launch, memory, rows, sums, scratch),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if has_fma() => backward_avx2(launch, memory, rows, sums, scratch),
-            _ => backward::block::<Portable>(launch, memory, rows, sums, scratch),
+    let shape = &launch.shape;
+    let (cut, count) = (Cut::of(shape), blocks_of_group(shape));
+    let runs = cut.runs / shape.groups;
+    let of_packed = scratch.wrapping_add(backward::scratch(shape));
+    for pair in share.pairs {
+        let head = (pair / shape.groups, pair % shape.groups);
+        // SAFETY: the caller's.
+        unsafe {
+            std::slice::from_raw_parts_mut(sums, Sums::floats(shape)).fill(0.0);
+            let packed = Packed::head::<L>(shape, memory, [&launch.k, &launch.v], head, of_packed);
+            for index in (share.part..count).step_by(share.splits) {
+                let run = head.1 * runs + index / cut.blocks();
+                let rows = cut.block(head.0, run, index % cut.blocks());
+                let of_queries = [&launch.q, &launch.ct_out, &launch.out];
+                rows.fetch_next::<L>(shape, memory, &of_queries, &[&launch.k, &launch.v]);
+                backward::block::<L>(launch, memory, &rows, &packed, Sums::at(shape, sums), scratch);
+            }
+            if share.splits == 1 {
+                backward::finish(launch, memory, head, 0..shape.keys, (sums, 1));
+            }
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn forward_avx512(launch: &Attention, memory: &Memory, rows: &Rows, scratch: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe { forward::block::<Avx512>(launch, memory, rows, scratch) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn forward_avx2(launch: &Attention, memory: &Memory, rows: &Rows, scratch: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe { forward::block::<Avx2>(launch, memory, rows, scratch) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn backward_avx512(
-    launch: &AttentionGrad,
-    memory: &Memory,
-    rows: &Rows,
-    sums: Sums,
-    scratch: *mut f32,
-) {
-    // SAFETY: the caller's.
-    unsafe { backward::block::<Avx512>(launch, memory, rows, sums, scratch) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn backward_avx2(launch: &AttentionGrad, memory: &Memory, rows: &Rows, sums: Sums, scratch: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe { backward::block::<Avx2>(launch, memory, rows, sums, scratch) }
 }

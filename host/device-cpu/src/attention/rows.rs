@@ -3,7 +3,9 @@
 use plan::{AttentionShape, Heads};
 
 use super::ROWS;
+use super::packed::fetch;
 use super::sight::{Integers, Sight};
+use crate::held::HELD;
 use crate::lanes::{LANES, Lanes};
 use crate::place::Memory;
 
@@ -70,11 +72,40 @@ impl Rows {
         starts
     }
 
+    /// Asks for what the rows of the next head have in tensors of queries, and its keys at their tokens: heads lie side by
+    /// side in a token, and a stride as long as a token is not foreseen by the hardware.
+    #[inline(always)]
+    pub fn fetch_next<L: Lanes>(
+        &self,
+        shape: &AttentionShape,
+        memory: &Memory,
+        of_queries: &[&Heads],
+        of_keys: &[&Heads],
+    ) {
+        let (head, token) = (self.first / shape.queries + 1, self.first % shape.queries);
+        if head == shape.heads || token + self.count > shape.queries {
+            return;
+        }
+        let widest = shape.width.max(shape.value_width);
+        for heads in of_queries {
+            fetch::<L>(memory, heads, (self.batch, head), token..token + self.count, widest);
+        }
+        let group = head / (shape.heads / shape.groups);
+        for heads in of_keys {
+            let tokens = token..shape.keys.min(token + self.count);
+            fetch::<L>(memory, heads, (self.batch, group), tokens, widest);
+        }
+    }
+
     /// # Safety
     /// The shape's integer operands are readable.
     pub unsafe fn sight(&self, shape: &AttentionShape, memory: &Memory) -> Sight {
-        let first = self.first % shape.queries;
-        let tokens = (0..shape.queries).cycle().skip(first).take(self.count);
+        let mut next = self.first % shape.queries;
+        let tokens = (0..self.count).map(|_| {
+            let token = next;
+            next = if token + 1 == shape.queries { 0 } else { token + 1 };
+            token
+        });
         // SAFETY: the caller's; a validated shape has a number for each sequence, and segments for each token.
         unsafe {
             let start = |numbers: plan::Numbers| {
@@ -89,11 +120,12 @@ impl Rows {
         }
     }
 
-    /// Element d of row r, times `factor`, to `to[d * ROWS + r]`; rows that are missing become 0.
+    /// Element d of row r, times `factor`, to `to[d * ROWS + r]`; rows that are missing become 0, and so do elements up
+    /// to whole groups of [`HELD`].
     ///
     /// # Safety
-    /// The tensor has `width` elements in each row; `to` takes `width * ROWS` floats; the instruction set of `L` is
-    /// there.
+    /// The tensor has `width` elements in each row; `to` takes `ROWS` floats for each element of whole groups; the
+    /// instruction set of `L` is there.
     #[inline(always)]
     pub unsafe fn pack_lanes<L: Lanes>(
         &self,
@@ -122,8 +154,9 @@ impl Rows {
                 }
             }
             for (row, start) in starts.into_iter().enumerate() {
-                for d in squares..width {
-                    let x = if row < self.count { *from.add(start + d * heads.element) } else { 0.0 };
+                for d in squares..width.next_multiple_of(HELD) {
+                    let is_there = row < self.count && d < width;
+                    let x = if is_there { *from.add(start + d * heads.element) } else { 0.0 };
                     *to.add(d * ROWS + row) = x * factor;
                 }
             }

@@ -4,19 +4,20 @@ use std::ops::Range;
 
 use plan::AttentionShape;
 
-use super::{GROUPS, KEYS, MASKED, ROWS};
-use crate::lanes::LANES;
+use super::{GROUPS, KEYS, MASKED};
+use crate::lanes::{LANES, Lanes};
 
 /// Keys of the finest part that is skipped or taken as a whole.
-const STRIP: usize = 16;
+const UNIT: usize = 16;
 
-/// A row sees the keys below the prefix, and of those in low..high the ones of its segment.
+/// A row sees the keys below the prefix, and of those in low..high the ones of its segment. Bounds are whole floats, exact
+/// up to 2^24 keys.
 pub struct Sight {
     prefix: usize,
-    low: [i32; ROWS],
-    high: [i32; ROWS],
+    low: [[f32; LANES]; GROUPS],
+    high: [[f32; LANES]; GROUPS],
     /// Of each row, and those of all keys with the stride between them.
-    segments: Option<([i32; ROWS], *const i32, usize)>,
+    segments: Option<([[i32; LANES]; GROUPS], *const i32, usize)>,
     groups: [Extent; GROUPS],
     /// How many groups of lanes hold rows.
     pub used: usize,
@@ -32,13 +33,29 @@ struct Extent {
     segments: (i32, i32),
 }
 
-/// Keys of a block, relative to its start, and the groups of lanes that see some of them.
+/// Keys of a block, relative to its start, of which a group of lanes sees some.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Strip {
+pub struct Span {
     pub keys: Range<usize>,
-    pub groups: Range<usize>,
-    /// Every row of those groups sees every key.
+    /// Every row of the group sees every key.
     pub full: bool,
+}
+
+/// What a group of lanes sees of a block of keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spans {
+    spans: [Span; KEYS / UNIT],
+    count: usize,
+}
+
+impl Spans {
+    pub fn iter(&self) -> std::slice::Iter<'_, Span> {
+        self.spans[..self.count].iter()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
 }
 
 /// Integer operands of one sequence.
@@ -70,9 +87,9 @@ impl Sight {
         };
         let mut sight = Sight {
             prefix: shape.prefix,
-            low: [0; ROWS],
-            high: [0; ROWS],
-            segments: integers.segments.map(|[_, (keys, stride)]| ([0; ROWS], keys, stride)),
+            low: [[0.0; LANES]; GROUPS],
+            high: [[0.0; LANES]; GROUPS],
+            segments: integers.segments.map(|[_, (keys, stride)]| ([[0; LANES]; GROUPS], keys, stride)),
             groups: [nobody; GROUPS],
             used: count.div_ceil(LANES),
         };
@@ -88,8 +105,9 @@ impl Sight {
             let high = if shape.causal { end.min(position + 1) } else { end };
             let low = low.clamp(prefix, keys);
             let high = high.clamp(low, keys);
-            (sight.low[row], sight.high[row]) = (low as i32, high as i32);
-            let group = &mut sight.groups[row / LANES];
+            let (index, lane) = (row / LANES, row % LANES);
+            (sight.low[index][lane], sight.high[index][lane]) = (low as f32, high as f32);
+            let group = &mut sight.groups[index];
             let (low, high) = (low as usize, high as usize);
             group.highest_low = group.highest_low.max(low);
             group.lowest_high = group.lowest_high.min(high);
@@ -102,7 +120,7 @@ impl Sight {
             {
                 // SAFETY: the caller's.
                 let segment = unsafe { *first.add(token * stride) };
-                segments[row] = segment;
+                segments[index][lane] = segment;
                 group.segments = (group.segments.0.min(segment), group.segments.1.max(segment));
             }
         }
@@ -117,37 +135,37 @@ impl Sight {
         (if self.prefix > 0 { 0 } else { first.min(end) })..end
     }
 
-    /// The parts of `KEYS` keys (or fewer) from `start` that someone sees, and how many there are.
+    /// The parts of `count` keys from `start`, at most `KEYS`, of which a group of lanes sees some.
     ///
     /// # Safety
     /// The segments of those keys are readable.
-    pub unsafe fn strips(&self, start: usize, count: usize, strips: &mut [Strip; KEYS / STRIP]) -> usize {
-        let mut found = 0;
-        for first in (0..count).step_by(STRIP) {
-            let keys = first..count.min(first + STRIP);
+    pub unsafe fn spans(&self, group: usize, start: usize, count: usize) -> Spans {
+        const NONE: Span = Span { keys: 0..0, full: false };
+        let mut found = Spans { spans: [NONE; KEYS / UNIT], count: 0 };
+        for first in (0..count).step_by(UNIT) {
+            let keys = first..count.min(first + UNIT);
             // SAFETY: the caller's.
-            let Some((groups, full)) = (unsafe { self.who_sees(start + keys.start..start + keys.end) })
-            else {
+            let Some(full) = (unsafe { self.sees(group, start + keys.start..start + keys.end) }) else {
                 continue;
             };
-            if found > 0 {
-                let last = &mut strips[found - 1];
-                if last.keys.end == keys.start && last.groups == groups && last.full == full {
-                    last.keys.end = keys.end;
-                    continue;
-                }
+            if let Some(last) = found.spans[..found.count].last_mut()
+                && (last.keys.end, last.full) == (keys.start, full)
+            {
+                last.keys.end = keys.end;
+                continue;
             }
-            strips[found] = Strip { keys, groups, full };
-            found += 1;
+            found.spans[found.count] = Span { keys, full };
+            found.count += 1;
         }
         found
     }
 
-    /// Groups of lanes from the first to the last that sees some of the keys, and whether these see all of them.
-    unsafe fn who_sees(&self, keys: Range<usize>) -> Option<(Range<usize>, bool)> {
+    /// Whether a group of lanes sees any of the keys, and if so whether all of its rows see all of them.
+    unsafe fn sees(&self, group: usize, keys: Range<usize>) -> Option<bool> {
         if keys.end <= self.prefix {
-            return Some((0..self.used, true));
+            return Some(true);
         }
+        let of_group = &self.groups[group];
         let behind = keys.start.max(self.prefix)..keys.end;
         let mut segments = (i32::MAX, i32::MIN);
         if let Some((_, of_keys, stride)) = &self.segments {
@@ -158,46 +176,38 @@ impl Sight {
             }
         }
         let has_segments = self.segments.is_some();
-        let sees = |group: &Extent| {
-            keys.start < self.prefix
-                || (group.lowest < behind.end
-                    && group.highest > behind.start
-                    && (!has_segments || (group.segments.0 <= segments.1 && segments.0 <= group.segments.1)))
-        };
-        let sees_all = |group: &Extent| {
-            behind.start >= group.highest_low
-                && behind.end <= group.lowest_high
-                && (!has_segments || (segments.0 == segments.1 && group.segments == segments))
-        };
-        let used = &self.groups[..self.used];
-        let first = used.iter().position(sees)?;
-        let end = used.iter().rposition(sees)? + 1;
-        Some((first..end, used[first..end].iter().all(sees_all)))
+        let (lowest, highest) = of_group.segments;
+        let sees = keys.start < self.prefix
+            || (of_group.lowest < behind.end
+                && of_group.highest > behind.start
+                && (!has_segments || (lowest <= segments.1 && segments.0 <= highest)));
+        let sees_all = behind.start >= of_group.highest_low
+            && behind.end <= of_group.lowest_high
+            && (!has_segments || (segments.0 == segments.1 && of_group.segments == segments));
+        sees.then_some(sees_all)
     }
 
-    /// Masks the scores[key][row] of a strip of the keys from `start` that their rows do not see.
+    /// Masks the scores[key][lane] of some keys from `start` that the rows of a group of lanes do not see.
     ///
     /// # Safety
-    /// `scores` holds rows of `ROWS` floats for every key of the strip, counted from `start`, and their segments are
-    /// readable.
+    /// `scores` holds rows of `LANES` floats for these keys, counted from `start`, their segments are readable, and the instruction
+    /// set of `L` is there.
     #[inline(always)]
-    pub unsafe fn hide(&self, start: usize, strip: &Strip, scores: *mut f32) {
-        for key in strip.keys.clone() {
-            let at = start + key;
-            if at < self.prefix {
-                continue;
-            }
-            // SAFETY: the caller's.
-            let row = unsafe { &mut *scores.add(key * ROWS).cast::<[f32; ROWS]>() };
-            let at = at as i32;
-            for ((score, low), high) in row.iter_mut().zip(&self.low).zip(&self.high) {
-                let seen = (at >= *low) & (at < *high);
-                *score = if seen { *score } else { MASKED };
-            }
-            if let Some((of_rows, of_keys, stride)) = &self.segments {
-                // SAFETY: the caller's.
-                let segment = unsafe { *of_keys.add(at as usize * stride) };
-                for (score, of_row) in row.iter_mut().zip(of_rows) {
+    pub unsafe fn hide<L: Lanes>(&self, group: usize, start: usize, keys: Range<usize>, scores: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let low = L::load(self.low[group].as_ptr());
+            let high = L::load(self.high[group].as_ptr());
+            for key in keys {
+                let (at, score) = (start + key, scores.add(key * LANES));
+                if at < self.prefix {
+                    continue;
+                }
+                L::load(score).keep(L::splat(at as f32), low, high, MASKED).store(score);
+                let Some((of_rows, of_keys, stride)) = &self.segments else { continue };
+                let segment = *of_keys.add(at * stride);
+                let row = &mut *score.cast::<[f32; LANES]>();
+                for (score, of_row) in row.iter_mut().zip(&of_rows[group]) {
                     *score = if *of_row == segment { *score } else { MASKED };
                 }
             }

@@ -15,11 +15,7 @@ use std::ops::Range;
 
 use plan::{CrossEntropy, CrossEntropyCaps};
 
-#[cfg(target_arch = "x86_64")]
-use crate::lanes::has_fma;
-#[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512};
-use crate::lanes::{LANES, Lanes, Portable};
+use crate::lanes::{LANES, Lanes, on_isa};
 use crate::place::Memory;
 use crate::pool::TaskPanicked;
 use crate::team::Team;
@@ -110,15 +106,10 @@ impl Kernel<'_> {
     /// # Safety
     /// As for [`run`]; the steps that this one needs have ended.
     unsafe fn run(&self, isa: Isa, worker: usize, tokens: Range<usize>, step: Step) {
+        let kernel = self;
         // SAFETY: the caller's, who has the instruction set.
         unsafe {
-            match isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => step_avx512(self, worker, tokens, step),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 if has_fma() => step_avx2(self, worker, tokens, step),
-                _ => self.step::<Portable>(worker, tokens, step),
-            }
+            on_isa!(isa, run_step(kernel: &Kernel, worker: usize, tokens: Range<usize>, step: Step));
         }
     }
 
@@ -163,18 +154,10 @@ impl Kernel<'_> {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn step_avx512(kernel: &Kernel, worker: usize, tokens: Range<usize>, step: Step) {
+#[inline(always)]
+unsafe fn run_step<L: Lanes>(kernel: &Kernel, worker: usize, tokens: Range<usize>, step: Step) {
     // SAFETY: the caller's.
-    unsafe { kernel.step::<Avx512>(worker, tokens, step) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn step_avx2(kernel: &Kernel, worker: usize, tokens: Range<usize>, step: Step) {
-    // SAFETY: the caller's.
-    unsafe { kernel.step::<Avx2>(worker, tokens, step) }
+    unsafe { kernel.step::<L>(worker, tokens, step) }
 }
 
 /// Asks for `count` floats from `start` on. Any address will do.

@@ -16,9 +16,7 @@ use std::ops::Range;
 
 use plan::{DeltaCaps, DeltaRule, DeltaRuleGrad, DeltaShape};
 
-#[cfg(target_arch = "x86_64")]
-use crate::lanes::{Avx2, Avx512, has_fma};
-use crate::lanes::{LANES, Lanes, Portable};
+use crate::lanes::{LANES, Lanes, on_isa};
 use crate::place::{Memory, Scratch};
 use crate::pool::TaskPanicked;
 use crate::product::Left;
@@ -213,15 +211,7 @@ enum Work<'a> {
 
 unsafe fn dispatch(isa: Isa, work: &Work, memory: &Memory, part: &Part, scratch: *mut f32) {
     // SAFETY: the caller's, who has the instruction set.
-    unsafe {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => on_avx512(work, memory, part, scratch),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 if has_fma() => on_avx2(work, memory, part, scratch),
-            _ => on::<Portable>(work, memory, part, scratch),
-        }
-    }
+    unsafe { on_isa!(isa, on(work: &Work, memory: &Memory, part: &Part, scratch: *mut f32)) }
 }
 
 #[inline(always)]
@@ -233,18 +223,4 @@ unsafe fn on<L: Lanes>(work: &Work, memory: &Memory, part: &Part, scratch: *mut 
             Work::Backward(launch, sinks) => backward::task::<L>(launch, memory, part, sinks, scratch),
         }
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn on_avx512(work: &Work, memory: &Memory, part: &Part, scratch: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe { on::<Avx512>(work, memory, part, scratch) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn on_avx2(work: &Work, memory: &Memory, part: &Part, scratch: *mut f32) {
-    // SAFETY: the caller's.
-    unsafe { on::<Avx2>(work, memory, part, scratch) }
 }
