@@ -1,9 +1,9 @@
 //! sin, cos, exp, log, tanh, erf and floor on f32, as polynomials of our own.
 //!
 //! A system library differs between machines and does not vectorise. These are branch-free (both sides are
-//! computed and one is selected), use no fused multiply-add and nothing that rounds differently between instruction
-//! sets, so the portable, AVX2 and AVX-512 builds of a loop over them give the same bits. The long ones take several
-//! numbers abreast. Errors are stated per function, in units in the last place (ulp), and tested against f64 below.
+//! computed and one is selected) and use nothing that rounds differently between instruction sets, so the portable, AVX2
+//! and AVX-512 builds of a loop over them give the same bits: products and sums that are fused are fused by all, if need be
+//! in double precision. The long ones take several numbers abreast. Errors are stated per function, in units in the last place (ulp), and tested against f64 below.
 
 use crate::abreast::Abreast;
 
@@ -23,25 +23,24 @@ fn with_sign(magnitude: f32, sign: f32) -> f32 {
 
 /// e^x within 1 ulp. 0 below -87.33654 (where the result would be subnormal), inf from 88.72284 on.
 #[inline(always)]
-pub fn exp<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+pub fn exp<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreast<N, FUSES> {
     // At the bound itself the exponent is that of infinity, and what is left of p would make it a NaN.
     x.with(exp_within(x.map(clamp_exponent)), bound_exponential)
 }
 
 /// e^x where neither it nor x leaves what a normal number can be; else anything.
 #[inline(always)]
-fn exp_within<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+fn exp_within<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreast<N, FUSES> {
     // e^x = 2^n e^r with |r| <= ln(2) / 2. ln(2) is cut in two so that n times the first part is exact (Cephes expf).
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let shifted = x.fma(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4;
-    let r = r - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4 * r + 1.398_199_9e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 5e-1;
-    let p = p * (r * r) + r + 1.0;
+    let r = n.fma(2.121_944_4e-4, n.fma(-0.693_359_4, x));
+    let p = r.fma(1.987_569_1e-4, 1.398_199_9e-3);
+    let p = p.fma(r, 8.333_452e-3);
+    let p = p.fma(r, 4.166_579_6e-2);
+    let p = p.fma(r, 1.666_666_5e-1);
+    let p = p.fma(r, 5e-1);
+    let p = p.fma(r * r, r) + 1.0;
     p.with(shifted, scale)
 }
 
@@ -64,7 +63,7 @@ fn bound_exponential(x: f32, scaled: f32) -> f32 {
 
 /// Natural logarithm within 1 ulp, subnormals included. -inf at 0, NaN below.
 #[inline(always)]
-pub fn log<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+pub fn log<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreast<N, FUSES> {
     // x = 2^k (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) by the series in s = f / (2 + f) (FreeBSD logf).
     let k = x.map(binary_exponent);
     let f = x.map(binary_fraction);
@@ -139,38 +138,38 @@ pub fn cos(x: f32) -> f32 {
 
 /// Hyperbolic tangent within 2 ulp.
 #[inline(always)]
-pub fn tanh<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+pub fn tanh<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreast<N, FUSES> {
     let t = x.map(f32::abs);
     let z = x * x;
     // Cephes tanhf below 0.625, where 1 - 2 / (e^2x + 1) would cancel.
-    let p = -5.704_988_7e-3 * z + 2.063_909e-2;
-    let p = p * z - 5.373_971_6e-2;
-    let p = p * z + 1.333_144_2e-1;
-    let p = p * z - 3.333_328e-1;
-    let near = p * z * x + x;
+    let p = z.fma(-5.704_988_7e-3, 2.063_909e-2);
+    let p = p.fma(z, -5.373_971_6e-2);
+    let p = p.fma(z, 1.333_144_2e-1);
+    let p = p.fma(z, -3.333_328e-1);
+    let near = (p * z).fma(x, x);
     let far = 1.0 - 2.0 / (exp(t + t) + 1.0);
     x.choose(|x| x.abs() < 0.625, near, far).with(x, with_sign)
 }
 
 /// Error function within 2 ulp.
 #[inline(always)]
-pub fn erf<const N: usize>(x: Abreast<N>) -> Abreast<N> {
+pub fn erf<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreast<N, FUSES> {
     // Two minimax polynomials by N. Juffa: x (1 + p(x^2)) near 0, and 1 - e^(p(|x|)) beyond 475/512.
     let t = x.map(f32::abs);
     let s = x * x;
-    let p = -5.967_617e-4 * s + 4.991_194_2e-3;
-    let p = p * s - 2.676_813_5e-2;
-    let p = p * s + 1.128_199_3e-1;
-    let p = p * s - 3.761_253_4e-1;
-    let p = p * s + 1.283_791_7e-1;
-    let near = p * x + x;
-    let r = -1.728_534_7e-5 * t + 3.831_971_3e-4;
-    let u = -3.883_964_4e-3 * t + 2.425_462_2e-2;
-    let r = r * s + u;
-    let r = r * t - 1.067_778_8e-1;
-    let r = r * t - 6.348_467e-1;
-    let r = r * t - 1.287_175_1e-1;
-    let r = r * t - t;
+    let p = s.fma(-5.967_617e-4, 4.991_194_2e-3);
+    let p = p.fma(s, -2.676_813_5e-2);
+    let p = p.fma(s, 1.128_199_3e-1);
+    let p = p.fma(s, -3.761_253_4e-1);
+    let p = p.fma(s, 1.283_791_7e-1);
+    let near = p.fma(x, x);
+    let r = t.fma(-1.728_534_7e-5, 3.831_971_3e-4);
+    let u = t.fma(-3.883_964_4e-3, 2.425_462_2e-2);
+    let r = r.fma(s, u);
+    let r = r.fma(t, -1.067_778_8e-1);
+    let r = r.fma(t, -6.348_467e-1);
+    let r = r.fma(t, -1.287_175_1e-1);
+    let r = r.fma(t, 0.0 - t);
     // Beyond 4 the result is 1: the polynomial must not be asked where it turns. Up to there r is above -17.
     let far = (1.0 - exp_within(r)).with(x, |far, x| with_sign(select(x.abs() > 4.0, 1.0, far), x));
     x.choose(|x| x.abs() > 0.927_734_4, far, near)
@@ -192,7 +191,7 @@ mod tests {
     use super::*;
 
     /// One number through a formula.
-    fn one(formula: fn(Abreast<1>) -> Abreast<1>, x: f32) -> f32 {
+    fn one(formula: fn(Abreast<1, true>) -> Abreast<1, true>, x: f32) -> f32 {
         formula(Abreast([x])).0[0]
     }
 

@@ -76,9 +76,9 @@ pub unsafe fn block<L: Lanes>(
         let weights = ct_rows.add(value_width * ROWS);
         let ct_scores = weights.add(KEYS * LANES);
         rows.pack_lanes::<L>(shape, memory, &launch.q, (shape.width, shape.scale * LOG2_E), queries);
-        rows.pack_rows(shape, memory, &launch.q, (shape.width, width), query_rows);
+        rows.pack_rows::<L>(shape, memory, &launch.q, shape.width, query_rows);
         rows.pack_lanes::<L>(shape, memory, &launch.ct_out, (shape.value_width, 1.0), ct_result);
-        rows.pack_rows(shape, memory, &launch.ct_out, (shape.value_width, value_width), ct_rows);
+        rows.pack_rows::<L>(shape, memory, &launch.ct_out, shape.value_width, ct_rows);
         rows.pack_lanes::<L>(shape, memory, &launch.out, (shape.value_width, 1.0), result);
         std::slice::from_raw_parts_mut(ct_queries, width * ROWS).fill(0.0);
         let mut lse = [0.0f32; ROWS];

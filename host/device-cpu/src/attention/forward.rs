@@ -12,7 +12,7 @@ use super::packed::Packed;
 use super::rows::Rows;
 use super::sight::{Span, Spans};
 use super::{GROUPS, KEYS, MASKED, ROWS};
-use crate::abreast::Abreast;
+use crate::abreast::{Abreast, FUSES};
 use crate::held::{HELD, Numbers, add_rows, each_row};
 use crate::lanes::{LANES, Lanes};
 use crate::math;
@@ -170,7 +170,7 @@ unsafe fn finish<L: Lanes>(
         if let Some(lse) = launch.lse {
             let mut values = [0.0f32; ROWS];
             for lane in 0..ROWS {
-                let value = largest[lane] * LN_2 + math::log(Abreast([sums[lane]])).0[0];
+                let value = largest[lane] * LN_2 + math::log(Abreast::<1, FUSES>([sums[lane]])).0[0];
                 values[lane] = if sums[lane] == 0.0 { 0.0 } else { value };
             }
             let to = memory.at(&lse).add(rows.first_of_all(&launch.shape));

@@ -201,39 +201,37 @@ impl Rows {
         }
     }
 
-    /// Element d of row r to `to[r * padded + d]`; rows and elements that are missing become 0.
+    /// Element d of row r to `to[r * padded + d]`, with `padded` the width in whole groups of [`HELD`]; rows and elements
+    /// that are missing become 0.
     ///
     /// # Safety
-    /// As for [`Rows::pack_lanes`], with `to` of `ROWS * padded` floats, `padded >= width`.
+    /// As for [`Rows::pack_lanes`], with `to` of `ROWS * padded` floats.
     #[inline(always)]
-    pub unsafe fn pack_rows(
+    pub unsafe fn pack_rows<L: Lanes>(
         &self,
         shape: &AttentionShape,
         memory: &Memory,
         heads: &Heads,
-        (width, padded): (usize, usize),
+        width: usize,
         to: *mut f32,
     ) {
+        let padded = width.next_multiple_of(HELD);
+        let whole = if heads.element == 1 { width / LANES * LANES } else { 0 };
         // SAFETY: the caller's.
         unsafe {
             let from = memory.at(&heads.slot).cast_const();
             let starts = self.starts(shape, heads);
-            for (row, start) in starts.into_iter().enumerate() {
-                let to = std::slice::from_raw_parts_mut(to.add(row * padded), padded);
-                if row >= self.count {
-                    to.fill(0.0);
-                    continue;
+            for (row, start) in starts[..self.count].iter().enumerate() {
+                let (from, to) = (from.add(*start), to.add(row * padded));
+                for d in (0..whole).step_by(LANES) {
+                    L::load(from.add(d)).store(to.add(d));
                 }
-                let from = from.add(start);
-                if heads.element == 1 {
-                    to[..width].copy_from_slice(std::slice::from_raw_parts(from, width));
-                } else {
-                    for (d, x) in to[..width].iter_mut().enumerate() {
-                        *x = *from.add(d * heads.element);
-                    }
+                for d in whole..padded {
+                    *to.add(d) = if d < width { *from.add(d * heads.element) } else { 0.0 };
                 }
-                to[width..].fill(0.0);
             }
+            let missing = (ROWS - self.count) * padded;
+            std::slice::from_raw_parts_mut(to.add(self.count * padded), missing).fill(0.0);
         }
     }
 }

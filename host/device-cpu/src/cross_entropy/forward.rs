@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::cut::PANEL;
 use super::{Kernel, STRIP, TERMS, prefetch};
-use crate::abreast::Abreast;
+use crate::abreast::{Abreast, FUSES};
 use crate::lanes::{LANES, Lanes};
 use crate::math;
 use crate::product::{Left, Out, Right};
@@ -125,7 +125,7 @@ impl Kernel<'_> {
             let (mut peaks, mut totals, mut shares) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
             largest.store(peaks.as_mut_ptr());
             total.store(totals.as_mut_ptr());
-            let logs = math::log(Abreast(totals)).0;
+            let logs = math::log(Abreast::<_, FUSES>(totals)).0;
             for lane in 0..LANES.min(tokens.len().saturating_sub(first)) {
                 let token = tokens.start + first + lane;
                 let is_valid = self.target(token).is_some();

@@ -39,7 +39,7 @@ macro_rules! on_isa {
             #[cfg(target_arch = "x86_64")]
             $crate::tile::Isa::Avx512 => on_avx512($($argument),*),
             #[cfg(target_arch = "x86_64")]
-            $crate::tile::Isa::Avx2 if $crate::lanes::has_fma() => on_avx2($($argument),*),
+            $crate::tile::Isa::Avx2 => on_avx2($($argument),*),
             _ => $($function)::+::<$crate::lanes::Portable>($($argument),*),
         }
     }};
@@ -103,10 +103,4 @@ pub trait Lanes: Copy {
 
     /// [`product`], compiled for this instruction set.
     unsafe fn product(extents: [usize; 3], a: Left, b: Right, c: Out, adds: bool);
-}
-
-/// Whether an instruction set of the tile machine has what the kernels need beyond it.
-#[cfg(target_arch = "x86_64")]
-pub fn has_fma() -> bool {
-    is_x86_feature_detected!("fma")
 }

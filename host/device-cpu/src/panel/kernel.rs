@@ -46,8 +46,6 @@ impl Shape {
     pub fn of(isa: Isa) -> Option<Shape> {
         match isa {
             Isa::Portable => None,
-            // Products are fused, which AVX2 alone does not promise; each machine with the one has the other.
-            Isa::Avx2 if !has_fma() => None,
             Isa::Avx2 => Some(Shape { isa, rows: 6, lanes: 8 }),
             Isa::Avx512 => Some(Shape { isa, rows: 12, lanes: 16 }),
         }
@@ -100,13 +98,6 @@ impl Shape {
             (count, rows.start, panel, ahead, k, width, tile)
         )
     }
-}
-
-fn has_fma() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// A kernel: the same text for each width of vector.

@@ -9,7 +9,7 @@ use crate::abreast::Abreast;
 use crate::math;
 
 /// The bits of a formula of one number.
-fn formula(formula: fn(Abreast<1>) -> Abreast<1>, x: f32) -> u32 {
+fn formula(formula: fn(Abreast<1, true>) -> Abreast<1, true>, x: f32) -> u32 {
     formula(Abreast([x])).0[0].to_bits()
 }
 

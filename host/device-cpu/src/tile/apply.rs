@@ -35,12 +35,12 @@ pub struct Operands {
     pub extent: (usize, usize),
 }
 
-/// `N` groups pass through a long formula abreast.
+/// `N` groups pass through a long formula abreast; `FUSES` is of [`Abreast`](crate::abreast::Abreast).
 ///
 /// # Safety
 /// The views hold `extent` groups each; `out` equals an argument's memory or is apart from it.
 #[inline(always)]
-pub unsafe fn apply<const N: usize>(op: Op, operands: &Operands) {
+pub unsafe fn apply<const N: usize, const FUSES: bool>(op: Op, operands: &Operands) {
     let Operands { out, args, dtype, to, extent } = *operands;
     let [a, b, c, _] = args;
     let pair = [a, b];
@@ -62,7 +62,7 @@ pub unsafe fn apply<const N: usize>(op: Op, operands: &Operands) {
         ($f:path) => {
             // SAFETY: the caller's.
             unsafe {
-                formula::<N>(
+                formula::<N, FUSES>(
                     out,
                     a,
                     extent,

@@ -3,6 +3,7 @@
 use super::apply::{Operands, apply};
 use super::program::{Step, Tile};
 use super::{random, reduce, transfer};
+use crate::abreast::FUSES;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
@@ -17,7 +18,7 @@ impl Isa {
         let mut list = vec![Isa::Portable];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2") {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 list.push(Isa::Avx2);
             }
             let has_avx512 = is_x86_feature_detected!("avx512f")
@@ -52,7 +53,7 @@ impl Isa {
                 Isa::Avx512 => run_avx512(steps, tile),
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx2 => run_avx2(steps, tile),
-                _ => run_steps::<1>(steps, tile),
+                _ => run_steps::<1, FUSES>(steps, tile),
             }
         }
     }
@@ -62,20 +63,20 @@ impl Isa {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn run_avx512(steps: &[Step], tile: &mut Tile) {
     // SAFETY: the caller's.
-    unsafe { run_steps::<4>(steps, tile) }
+    unsafe { run_steps::<4, true>(steps, tile) }
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2(steps: &[Step], tile: &mut Tile) {
     // SAFETY: the caller's.
-    unsafe { run_steps::<1>(steps, tile) }
+    unsafe { run_steps::<1, true>(steps, tile) }
 }
 
 /// `N` is how many groups of 16 lanes pass through a long formula abreast: as many chains as the registers hold. With
-/// vectors of 8 or 4 lanes one group is two or four chains already.
+/// vectors of 8 or 4 lanes one group is two or four chains already. `FUSES` is of [`Abreast`](crate::abreast::Abreast).
 #[inline(always)]
-unsafe fn run_steps<const N: usize>(steps: &[Step], tile: &mut Tile) {
+unsafe fn run_steps<const N: usize, const FUSES: bool>(steps: &[Step], tile: &mut Tile) {
     let program = tile.program;
     for step in steps {
         // SAFETY: the caller's; `compile` placed every value a step names and gave each address its binding.
@@ -99,7 +100,7 @@ unsafe fn run_steps<const N: usize>(steps: &[Step], tile: &mut Tile) {
                 Step::Apply { out, op, args, dtype, to, class } => {
                     let args = args.map(|arg| tile.views[arg]);
                     let extent = tile.extent(class);
-                    apply::<N>(op, &Operands { out: tile.views[out], args, dtype, to, extent });
+                    apply::<N, FUSES>(op, &Operands { out: tile.views[out], args, dtype, to, extent });
                 }
                 Step::RandomWords { out, address, args, class } => {
                     let extent = tile.extent(class);

@@ -157,12 +157,12 @@ pub unsafe fn select(out: View, [condition, yes, no]: [View; 3], extent: (usize,
     reason = "by iterators the lanes of arrays of arrays are not vectorised"
 )]
 #[inline(always)]
-pub unsafe fn formula<const N: usize>(
+pub unsafe fn formula<const N: usize, const FUSES: bool>(
     out: View,
     a: View,
     extent: (usize, usize),
-    f: impl Fn(Abreast<N>) -> Abreast<N>,
-    rest: impl Fn(Abreast<1>) -> Abreast<1>,
+    f: impl Fn(Abreast<N, FUSES>) -> Abreast<N, FUSES>,
+    rest: impl Fn(Abreast<1, FUSES>) -> Abreast<1, FUSES>,
 ) {
     let ([out, a], rows, groups) = flatten([out, a], extent);
     let whole = if N == 1 { 0 } else { groups / N * N };
