@@ -1,6 +1,6 @@
 //! Files that are whole or absent: written beside their place, then renamed into it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -49,4 +49,19 @@ fn shared(_: u32) -> tempfile::Builder<'static, 'static> {
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same of a file's content, which may be larger than memory.
+pub fn sha256_of(path: &Path) -> std::io::Result<String> {
+    use sha2::Digest;
+    let mut file = std::fs::File::open(path)?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

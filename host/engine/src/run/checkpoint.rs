@@ -7,14 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::tensors::{self, Source, Tensors};
 use crate::Error;
-use crate::files::{self, sha256, write_whole};
+use crate::files::{self, write_whole};
 use crate::machine::{Machine, states};
 use crate::trace::{Banks, Programs};
 
+/// The file of a checkpoint's tensors.
+const STATE: &str = "state.safetensors";
 /// How many checkpoints stay.
 const KEPT: usize = 3;
 
@@ -71,27 +73,22 @@ pub fn save(
     std::fs::create_dir_all(&parent).map_err(Error::file(&parent, hint))?;
     let target = parent.join(format!("step-{:08}", progress.step));
 
-    let mut banks: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (name, state, start, dims) in entries(programs) {
-        if !banks.contains_key(&state) {
-            banks.insert(state.clone(), machine.read_state(&state)?);
-        }
-        let values = &banks[&state][start..start + dims.iter().product::<usize>()];
-        tensors.push((name, dims, values.iter().flat_map(|value| value.to_le_bytes()).collect()));
-    }
-    let malformed =
-        |error: safetensors::SafeTensorError| Error::said(format!("{}: {error}", target.display()));
-    let views: Vec<(&str, TensorView<'_>)> = tensors
-        .iter()
-        .map(|(name, dims, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
-        .collect::<Result<_, _>>()
-        .map_err(malformed)?;
-    let bytes = safetensors::serialize(views, None).map_err(malformed)?;
-
     let draft = files::draft(&parent).map_err(Error::file(&target, hint))?;
-    files::write(&draft.path().join("state.safetensors"), &bytes).map_err(Error::file(&target, hint))?;
-    let progress = Progress { state_sha256: sha256(&bytes), ..progress.clone() };
+    let path = draft.path().join(STATE);
+    let entries = entries(programs);
+    let reads: Vec<_> = entries
+        .iter()
+        .map(|(_, state, start, dims)| {
+            move || machine.read_state_part(state, *start..start + dims.iter().product::<usize>())
+        })
+        .collect();
+    let tensors = entries
+        .iter()
+        .zip(&reads)
+        .map(|((name, _, _, dims), read)| (name.clone(), dims.clone(), read as Source<'_>));
+    tensors::write(&path, hint, tensors)?;
+    let state_sha256 = files::sha256_of(&path).map_err(Error::file(&path, hint))?;
+    let progress = Progress { state_sha256, ..progress.clone() };
     let json = serde_json::to_vec_pretty(&progress).map_err(|error| Error::said(error.to_string()))?;
     files::write(&draft.path().join("progress.json"), &json).map_err(Error::file(&target, hint))?;
     // A checkpoint of the same step (a resumed run may write one) makes room and goes when the new one is there.
@@ -139,8 +136,16 @@ pub fn load_latest(folder: &Path, programs: &Programs, machine: &mut Machine) ->
 
 /// Parameters of the latest checkpoint of a run folder, by the States of their banks.
 pub fn parameters(folder: &Path, banks: &Banks) -> Result<(Progress, Values), Error> {
-    let (checkpoint, advice) = latest(folder, "measure")?;
-    read(&checkpoint, &advice, slices(banks))
+    let (path, advice) = latest(folder, "measure")?;
+    let checkpoint = Checkpoint::open(&path, &advice, slices(banks))?;
+    let mut values = Values::new();
+    checkpoint.each(|state, start, part| {
+        let whole: &mut Vec<f32> = values.entry(state.to_string()).or_default();
+        whole.resize(whole.len().max(start + part.len()), 0.0);
+        whole[start..start + part.len()].copy_from_slice(&part);
+        Ok(())
+    })?;
+    Ok((checkpoint.progress, values))
 }
 
 /// The latest checkpoint of a run folder, and what to do where it is damaged.
@@ -170,44 +175,50 @@ pub fn load(
     programs: &Programs,
     machine: &mut Machine,
 ) -> Result<Progress, Error> {
-    let (progress, values) = read(checkpoint, advice, entries(programs))?;
-    for (state, values) in values {
-        machine.write_state(&state, &values)?;
-    }
-    Ok(progress)
+    let checkpoint = Checkpoint::open(checkpoint, advice, entries(programs))?;
+    checkpoint.each(|state, start, part| machine.write_state_part(state, start, &part))?;
+    Ok(checkpoint.progress)
 }
 
-/// What a checkpoint holds for these entries, each State whole.
-fn read(checkpoint: &Path, advice: &str, entries: Vec<Entry>) -> Result<(Progress, Values), Error> {
-    let damaged =
-        |what: String| Error::said(format!("checkpoint {}: {what}; {advice}", checkpoint.display()));
-    let content = |file: &str| {
-        std::fs::read(checkpoint.join(file))
-            .map_err(|error| damaged(format!("{file} cannot be read ({error})")))
-    };
-    let progress: Progress = serde_json::from_slice(&content("progress.json")?)
-        .map_err(|error| damaged(format!("progress.json is damaged ({error})")))?;
-    let bytes = content("state.safetensors")?;
-    if sha256(&bytes) != progress.state_sha256 {
-        return Err(damaged("state.safetensors is damaged: it has not the hash in progress.json".into()));
-    }
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-    let mut banks: BTreeMap<String, Vec<(usize, Vec<f32>)>> = BTreeMap::new();
-    for (name, state, start, dims) in entries {
-        let view = file.tensor(&name).map_err(|error| damaged(format!("{name}: {error}")))?;
-        if view.shape() != dims || view.dtype() != Dtype::F32 {
-            return Err(damaged(format!(
-                "{name} is {:?}{:?}, the model has f32{dims:?}",
-                view.dtype(),
-                view.shape()
-            )));
+/// A checkpoint that is whole and has the tensors that are wanted of it.
+struct Checkpoint<'c> {
+    path: &'c Path,
+    advice: &'c str,
+    progress: Progress,
+    tensors: Tensors,
+    entries: Vec<Entry>,
+}
+
+impl Checkpoint<'_> {
+    fn open<'c>(path: &'c Path, advice: &'c str, entries: Vec<Entry>) -> Result<Checkpoint<'c>, Error> {
+        let damaged = |what: String| damaged(path, advice, &what);
+        let unread = |file: &str, error: std::io::Error| damaged(format!("{file} cannot be read ({error})"));
+        let json = std::fs::read(path.join("progress.json"));
+        let json = json.map_err(|error| unread("progress.json", error))?;
+        let progress: Progress = serde_json::from_slice(&json)
+            .map_err(|error| damaged(format!("progress.json is damaged ({error})")))?;
+        let file = path.join(STATE);
+        let hash = files::sha256_of(&file).map_err(|error| unread(STATE, error))?;
+        if hash != progress.state_sha256 {
+            return Err(damaged(format!("{STATE} is damaged: it has not the hash in progress.json")));
         }
-        let value = |chunk: &[u8]| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]);
-        banks.entry(state).or_default().push((start, view.data().chunks_exact(4).map(value).collect()));
+        let tensors = Tensors::open(&file).map_err(damaged)?;
+        for (name, _, _, dims) in &entries {
+            tensors.check(name, dims).map_err(damaged)?;
+        }
+        Ok(Checkpoint { path, advice, progress, tensors, entries })
     }
-    let whole = |(state, mut parts): (String, Vec<(usize, Vec<f32>)>)| {
-        parts.sort_by_key(|part| part.0);
-        (state, parts.into_iter().flat_map(|part| part.1).collect())
-    };
-    Ok((progress, banks.into_iter().map(whole).collect()))
+
+    /// Hands over the values of each tensor: the State that holds them, the first element, and the values.
+    fn each(&self, mut take: impl FnMut(&str, usize, Vec<f32>) -> Result<(), Error>) -> Result<(), Error> {
+        for (name, state, start, _) in &self.entries {
+            let values = self.tensors.read(name).map_err(|what| damaged(self.path, self.advice, &what))?;
+            take(state, *start, values)?;
+        }
+        Ok(())
+    }
+}
+
+fn damaged(checkpoint: &Path, advice: &str, what: &str) -> Error {
+    Error::said(format!("checkpoint {}: {what}; {advice}", checkpoint.display()))
 }

@@ -13,6 +13,7 @@ mod prepare;
 mod sample;
 mod schedule;
 mod step;
+mod tensors;
 mod text;
 mod train;
 mod trained;
