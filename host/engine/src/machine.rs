@@ -1,5 +1,6 @@
 //! Running graphs: compiled onto a device, or interpreted in f64. One face for both.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use compiler::{CompileError, Options};
@@ -198,25 +199,38 @@ impl Machine {
     }
 
     /// Elements of a State.
-    pub fn read_state_part(&self, name: &str, range: std::ops::Range<usize>) -> Result<Vec<f32>, Error> {
+    pub fn read_state_part(&self, name: &str, range: Range<usize>) -> Result<Vec<f32>, Error> {
+        let mut values = Vec::with_capacity(range.len());
+        self.each_part(name, range, |bytes| values.extend(floats(bytes)))?;
+        Ok(values)
+    }
+
+    /// The same as little-endian bytes.
+    pub fn read_state_bytes(&self, name: &str, range: Range<usize>) -> Result<Vec<u8>, Error> {
+        let mut all = Vec::with_capacity(range.len() * DType::BYTES);
+        self.each_part(name, range, |bytes| all.extend_from_slice(bytes))?;
+        Ok(all)
+    }
+
+    /// Hands over elements of a State in order, some at a time.
+    fn each_part(&self, name: &str, range: Range<usize>, mut take: impl FnMut(&[u8])) -> Result<(), Error> {
         match &self.backend {
             Backend::Device(device) => {
-                let mut values = Vec::with_capacity(range.len());
                 let mut bytes = vec![0; AT_ONCE.min(range.len()) * DType::BYTES];
                 for start in range.clone().step_by(AT_ONCE) {
                     let bytes = &mut bytes[..AT_ONCE.min(range.end - start) * DType::BYTES];
                     device.read_state_part(name, start * DType::BYTES, bytes)?;
-                    values.extend(floats(bytes));
+                    take(bytes);
                 }
-                Ok(values)
             }
             Backend::Interpreter { states, .. } => {
                 let state = states.iter().find(|(known, _)| known == name);
                 let part = state.and_then(|(_, tensor)| tensor.data.get(range));
                 let part = part.ok_or_else(|| Error::said(format!("there is no such State {name}")))?;
-                Ok(part.iter().map(|value| *value as f32).collect())
+                part.iter().for_each(|value| take(&(*value as f32).to_le_bytes()));
             }
         }
+        Ok(())
     }
 }
 

@@ -127,6 +127,7 @@ pub const BENCHES: [Bench; 15] = [
         "step with attention and memories: d256 L4 T256 V8192 B4, periods 16/64/256",
         &[
             Peer { compiles: false, ..trained("hope.py", &[]) },
+            Peer { compiles: false, note: "factored writes", ..trained("hope.py", &["--factored"]) },
             Peer {
                 compiles: false,
                 agrees: false,

@@ -79,7 +79,7 @@ pub fn save(
     let reads: Vec<_> = entries
         .iter()
         .map(|(_, state, start, dims)| {
-            move || machine.read_state_part(state, *start..start + dims.iter().product::<usize>())
+            move || machine.read_state_bytes(state, *start..start + dims.iter().product::<usize>())
         })
         .collect();
     let tensors = entries

@@ -15,8 +15,8 @@ use crate::Error;
 const LENGTH: usize = 8;
 const FLOAT: usize = size_of::<f32>();
 
-/// Where the values of a tensor come from.
-pub type Source<'l> = &'l dyn Fn() -> Result<Vec<f32>, Error>;
+/// Where the values of a tensor come from, as little-endian bytes.
+pub type Source<'l> = &'l dyn Fn() -> Result<Vec<u8>, Error>;
 
 /// A tensor that is asked for when it is written.
 struct Later<'l> {
@@ -37,7 +37,7 @@ impl View for Later<'_> {
 
     fn data(&self) -> Cow<'_, [u8]> {
         match (self.values)() {
-            Ok(values) => values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            Ok(bytes) => Cow::Owned(bytes),
             Err(error) => {
                 self.failed.borrow_mut().get_or_insert(error);
                 Cow::default()
@@ -133,7 +133,8 @@ mod tests {
     fn what_was_written_is_read_and_what_is_damaged_is_told() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.safetensors");
-        let (a, b) = (|| Ok(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), || Ok(vec![-0.5]));
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let (a, b) = (|| Ok(bytes(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])), || Ok(bytes(&[-0.5])));
         let tensors: [(String, Vec<usize>, Source<'_>); 2] =
             [("a".into(), vec![2, 3], &a), ("b".into(), vec![], &b)];
         write(&path, "", tensors).expect("it fits");
@@ -143,9 +144,9 @@ mod tests {
         assert_eq!((file.check("a", &[2, 3]), file.check("b", &[])), (Ok(()), Ok(())));
         assert!(file.check("a", &[6]).unwrap_err().contains("[2, 3]"));
         assert_eq!(file.check("c", &[]), Err("c is missing".to_string()));
-        let bytes = std::fs::read(&path).expect("readable");
-        for cut in [0, 4, 40, bytes.len() - 1] {
-            std::fs::write(&path, &bytes[..cut]).expect("writable");
+        let whole = std::fs::read(&path).expect("readable");
+        for cut in [0, 4, 40, whole.len() - 1] {
+            std::fs::write(&path, &whole[..cut]).expect("writable");
             assert!(Tensors::open(&path).is_err(), "{cut} bytes");
         }
         std::fs::write(&path, [0xff; 64]).expect("writable");
