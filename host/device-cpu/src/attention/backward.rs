@@ -197,9 +197,10 @@ unsafe fn add_outer<L: Lanes>(count: usize, a: *const f32, (b, b_row): (*const f
 /// Adds the sums of all tasks of a head, in order, for some of its keys and writes their cotangents.
 ///
 /// # Safety
-/// `parts` are the sums of all blocks, `keys` lies in the shape and belongs to this task alone.
+/// `parts` are the sums of all blocks, `keys` lies in the shape and belongs to this task alone; the instruction set of `L`
+/// is there.
 #[inline(always)]
-pub unsafe fn finish(
+pub unsafe fn finish<L: Lanes>(
     launch: &AttentionGrad,
     memory: &Memory,
     (batch, group): (usize, usize),
@@ -217,22 +218,21 @@ pub unsafe fn finish(
         for (heads, sums, width, factor) in sides {
             let Some(heads) = heads else { continue };
             let to = memory.at(&heads.slot).add(batch * heads.batch + group * heads.head);
+            let whole = if heads.element == 1 { width / LANES * LANES } else { 0 };
             for key in keys.clone() {
                 let start = sums.ptr.add(key * sums.row);
-                let total = std::slice::from_raw_parts_mut(start, sums.row);
+                let to = to.add(key * heads.token);
                 for part in 1..parts {
                     let part = start.add(part * Sums::floats(shape));
-                    let part = std::slice::from_raw_parts(part, sums.row);
-                    total.iter_mut().zip(part).for_each(|(total, x)| *total += x);
-                }
-                let to = to.add(key * heads.token);
-                if heads.element == 1 {
-                    let to = std::slice::from_raw_parts_mut(to, width);
-                    to.iter_mut().zip(&*total).for_each(|(to, x)| *to = x * factor);
-                } else {
-                    for (d, x) in total[..width].iter().enumerate() {
-                        *to.add(d * heads.element) = x * factor;
+                    for d in (0..sums.row).step_by(LANES) {
+                        L::load(start.add(d)).add(L::load(part.add(d))).store(start.add(d));
                     }
+                }
+                for d in (0..whole).step_by(LANES) {
+                    L::load(start.add(d)).mul(L::splat(factor)).store(to.add(d));
+                }
+                for d in whole..width {
+                    *to.add(d * heads.element) = *start.add(d) * factor;
                 }
             }
         }

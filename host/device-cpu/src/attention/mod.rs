@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape};
 
-use crate::lanes::{LANES, Lanes, on_isa};
+use crate::lanes::{LANES, Lanes, Portable, on_isa};
 use crate::place::{Memory, Scratch};
 use crate::pool::TaskPanicked;
 use crate::product::BLOCK_ROWS;
@@ -174,7 +174,15 @@ pub unsafe fn run_grad(
         let keys = first..shape.keys.min(first + KEYS_OF_SUMS);
         let parts = (all_sums.part(pair * splits, sum_floats), splits);
         // SAFETY: the caller's; the tasks above have ended, and each of these has its own keys.
-        unsafe { backward::finish(launch, memory, (pair / shape.groups, pair % shape.groups), keys, parts) };
+        unsafe {
+            backward::finish::<Portable>(
+                launch,
+                memory,
+                (pair / shape.groups, pair % shape.groups),
+                keys,
+                parts,
+            )
+        };
     })
 }
 
@@ -242,7 +250,7 @@ unsafe fn backward_task<L: Lanes>(
                 backward::block::<L>(launch, memory, &rows, &packed, Sums::at(shape, sums), scratch);
             }
             if share.splits == 1 {
-                backward::finish(launch, memory, head, 0..shape.keys, (sums, 1));
+                backward::finish::<L>(launch, memory, head, 0..shape.keys, (sums, 1));
             }
         }
     }

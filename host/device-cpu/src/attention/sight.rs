@@ -99,30 +99,34 @@ impl Sight {
             None => keys - prefix - shape.queries as i64,
         };
         let end = integers.kv_len.map_or(keys, |length| prefix + i64::from(length));
-        for (row, token) in tokens.enumerate() {
-            let position = prefix + start + token as i64;
-            let low = if shape.window > 0 { position - shape.window as i64 + 1 } else { prefix };
-            let high = if shape.causal { end.min(position + 1) } else { end };
-            let low = low.clamp(prefix, keys);
-            let high = high.clamp(low, keys);
-            let (index, lane) = (row / LANES, row % LANES);
-            (sight.low[index][lane], sight.high[index][lane]) = (low as f32, high as f32);
-            let group = &mut sight.groups[index];
-            let (low, high) = (low as usize, high as usize);
-            group.highest_low = group.highest_low.max(low);
-            group.lowest_high = group.lowest_high.min(high);
-            if low < high {
-                group.lowest = group.lowest.min(low);
-                group.highest = group.highest.max(high);
+        // A group's bounds stay in registers while its rows go by.
+        let mut tokens = tokens.take(count);
+        for index in 0..sight.used {
+            let mut group = nobody;
+            for (lane, token) in tokens.by_ref().take(LANES).enumerate() {
+                let position = prefix + start + token as i64;
+                let low = if shape.window > 0 { position - shape.window as i64 + 1 } else { prefix };
+                let high = if shape.causal { end.min(position + 1) } else { end };
+                let low = low.clamp(prefix, keys);
+                let high = high.clamp(low, keys);
+                (sight.low[index][lane], sight.high[index][lane]) = (low as f32, high as f32);
+                let (low, high) = (low as usize, high as usize);
+                group.highest_low = group.highest_low.max(low);
+                group.lowest_high = group.lowest_high.min(high);
+                if low < high {
+                    group.lowest = group.lowest.min(low);
+                    group.highest = group.highest.max(high);
+                }
+                if let (Some([(first, stride), _]), Some((segments, ..))) =
+                    (integers.segments, &mut sight.segments)
+                {
+                    // SAFETY: the caller's.
+                    let segment = unsafe { *first.add(token * stride) };
+                    segments[index][lane] = segment;
+                    group.segments = (group.segments.0.min(segment), group.segments.1.max(segment));
+                }
             }
-            if let (Some([(first, stride), _]), Some((segments, ..))) =
-                (integers.segments, &mut sight.segments)
-            {
-                // SAFETY: the caller's.
-                let segment = unsafe { *first.add(token * stride) };
-                segments[index][lane] = segment;
-                group.segments = (group.segments.0.min(segment), group.segments.1.max(segment));
-            }
+            sight.groups[index] = group;
         }
         sight
     }
