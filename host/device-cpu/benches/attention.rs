@@ -102,7 +102,7 @@ fn measured(
     threads: usize,
     (case, products): ([usize; 5], usize),
     lengths: &[usize],
-    launch: impl FnOnce(&[Slot]) -> LaunchOp,
+    launch: impl Fn(&[Slot]) -> LaunchOp,
 ) {
     if !wanted(name) {
         return;

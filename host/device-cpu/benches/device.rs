@@ -4,6 +4,8 @@
 //! `cargo bench -p device-cpu [-- PART OF A NAME]`. The first line gives the machine; the best of several runs is
 //! printed.
 
+#[path = "support/apart.rs"]
+mod apart;
 #[path = "support/kernels.rs"]
 mod kernels;
 mod support;
@@ -12,6 +14,7 @@ use device_cpu::Cpu;
 use ops::{DType, Op};
 use plan::*;
 
+use apart::time_apart;
 use kernels::*;
 use support::*;
 
@@ -53,18 +56,45 @@ fn products(threads: usize) {
     };
     let (model, scores) = ([256 * 128, 16], [8 * 65536, 65536]);
     let dense = [8 * 4096, 4096];
+    let turned = |m, n, k| (m, n, k, (k, 1), (1, k), (n, 1), vec![]);
+    let gradient = |m, n, k| (m, n, k, (1, m), (n, 1), (n, 1), vec![]);
+    let stack = |count, m, n, k| (m, n, k, (k, 1), (n, 1), (n, 1), vec![batch(count, m * k, k * n, m * n)]);
     let forms = [
         ("512x64x64", plain(512, 64, 64)),
-        ("64x64x512, a transposed", (64, 64, 512, (1, 64), (64, 1), (64, 1), vec![])),
-        // Chunks of a memory, which panels compute.
-        ("16x256x1024, b transposed", (16, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
-        ("64x256x1024, b transposed", (64, 256, 1024, (1024, 1), (1, 1024), (256, 1), vec![])),
+        ("512x64x64, b transposed", turned(512, 64, 64)),
+        ("64x64x512, a transposed", gradient(64, 64, 512)),
+        ("512x64x256", plain(512, 64, 256)),
+        ("512x256x64, b transposed", turned(512, 256, 64)),
+        ("64x256x512, a transposed", gradient(64, 256, 512)),
+        // Chunks of a memory.
+        ("16x256x1024", plain(16, 256, 1024)),
+        ("16x256x1024, b transposed", turned(16, 256, 1024)),
+        ("64x256x1024, b transposed", turned(64, 256, 1024)),
+        ("4 of 16x256x1024", stack(4, 16, 256, 1024)),
+        ("2048x128x128", plain(2048, 128, 128)),
+        ("128x128x2048, a transposed", gradient(128, 128, 2048)),
+        ("512x128x2048, a transposed", gradient(512, 128, 2048)),
         ("2048x768x768", plain(2048, 768, 768)),
-        ("2048x768x768, b transposed", (2048, 768, 768, (768, 1), (1, 768), (768, 1), vec![])),
+        ("2048x768x768, b transposed", turned(2048, 768, 768)),
+        ("1024x512x512", plain(1024, 512, 512)),
+        ("1024x512x512, b transposed", turned(1024, 512, 512)),
+        ("1024x2048x512", plain(1024, 2048, 512)),
+        ("1024x512x2048, b transposed", turned(1024, 512, 2048)),
+        ("512x512x1024, a transposed", gradient(512, 512, 1024)),
+        ("512x2048x1024, a transposed", gradient(512, 2048, 1024)),
+        ("2048x512x1024, a transposed", gradient(2048, 512, 1024)),
+        ("8192x512x1024, a transposed", gradient(8192, 512, 1024)),
+        ("8 of 512x2048x512", stack(8, 512, 2048, 512)),
+        ("16 of 512x512x512", stack(16, 512, 512, 512)),
+        ("16384x128x128", plain(16384, 128, 128)),
+        ("16384x128x128, b transposed", turned(16384, 128, 128)),
         ("16384x128x512", plain(16384, 128, 512)),
-        ("16384x512x128, b transposed", (16384, 512, 128, (128, 1), (1, 128), (512, 1), vec![])),
-        ("512x128x16384, a transposed", (512, 128, 16384, (1, 512), (128, 1), (128, 1), vec![])),
-        ("128x128x16384, a transposed", (128, 128, 16384, (1, 128), (128, 1), (128, 1), vec![])),
+        ("16384x512x128, b transposed", turned(16384, 512, 128)),
+        ("128x128x16384, a transposed", gradient(128, 128, 16384)),
+        ("128x512x16384, a transposed", gradient(128, 512, 16384)),
+        ("512x128x16384, a transposed", gradient(512, 128, 16384)),
+        ("43x128x16384, a transposed", gradient(43, 128, 16384)),
+        ("16384x43x128, b transposed", turned(16384, 43, 128)),
         ("512 of 256x256x16", (256, 256, 16, (16, 1), (1, 16), (256, 1), heads(dense, dense, scores))),
         (
             "512 of 256x256x16, heads in place",
@@ -83,7 +113,7 @@ fn products(threads: usize) {
     for (name, (m, n, k, a, b, out, axes)) in forms.into_iter().filter(|form| wanted(form.0)) {
         let count: usize = axes.iter().map(|axis| axis.count).product();
         let length = |rows: usize, columns: usize| rows * columns * count;
-        let seconds = time(threads, vec![], &[length(m, k), length(k, n), length(m, n)], |slots| {
+        let seconds = time_apart(threads, &[length(m, k), length(k, n), length(m, n)], |slots| {
             let matrix = |slot, (row_stride, col_stride)| Matrix { slot, row_stride, col_stride };
             let [a, b, out] = [matrix(slots[0], a), matrix(slots[1], b), matrix(slots[2], out)];
             LaunchOp::Gemm(Gemm {
@@ -96,7 +126,7 @@ fn products(threads: usize) {
                 b,
                 c: None,
                 out,
-                batch: axes,
+                batch: axes.clone(),
                 symmetric: false,
             })
         });
@@ -114,7 +144,7 @@ fn symmetric(threads: usize) {
             if !wanted(&name) || (of_itself && m != k) {
                 continue;
             }
-            let seconds = time(threads, vec![], &[count * m * k, count * m * m], |slots| {
+            let seconds = time_apart(threads, &[count * m * k, count * m * m], |slots| {
                 let matrix = |slot, row_stride, col_stride| Matrix { slot, row_stride, col_stride };
                 let (a, out) = (matrix(slots[0], k, 1), matrix(slots[1], m, 1));
                 let b = if of_itself { a } else { matrix(slots[0], 1, k) };

@@ -97,6 +97,7 @@ fn compile(plan: Plan, state_bytes: usize, shape: Option<panel::Shape>) -> Resul
     let scratch = |at: usize, launch: &Launch| match &launch.op {
         LaunchOp::Gemm(_) if kept.is_read_by(at) => Scratch::None,
         LaunchOp::Tile { kernel, .. } if programs[*kernel].partials == 0 => Scratch::None,
+        LaunchOp::Gemm(product) if gemm::terms_of_a_part(product) < product.k => Scratch::Whole,
         LaunchOp::Gemm(product) if panel::suits(product, shape).is_some() => Scratch::Panels,
         LaunchOp::Gemm(product) if gemm::scratch(product, shape, 1) == 0 => Scratch::None,
         LaunchOp::ScatterAdd(_) => Scratch::None,

@@ -44,8 +44,9 @@ impl Cut {
         if batch > 1 && one < PIECES * SMALL_TASK {
             return Cut { batch: (SMALL_TASK / one.max(1)).clamp(1, batch.div_ceil(PIECES)), ..whole };
         }
-        if batch == 1 && k >= LONG_SUM && m * n <= SMALL_RESULT && one >= 2 * SMALL_TASK {
-            return Cut { terms: PART.max(k.div_ceil(PIECES)), ..whole };
+        let terms = terms_of_a_part(gemm);
+        if terms < k {
+            return Cut { terms, ..whole };
         }
         let split = |extent: usize| {
             // Halves of that size still gain more than what waiting for each other costs.
@@ -59,6 +60,16 @@ impl Cut {
     }
 }
 
+/// Terms of a part of the sums: all of them, unless they are cut to make a result's work enough for many threads.
+pub fn terms_of_a_part(gemm: &Gemm) -> usize {
+    let Gemm { m, n, k, .. } = *gemm;
+    let is_long = k >= LONG_SUM && m * n <= SMALL_RESULT && m * n * k >= 2 * SMALL_TASK;
+    match is_long && points(gemm) == 1 && !gemm.symmetric {
+        true => PART.max(k.div_ceil(PIECES)),
+        false => k,
+    }
+}
+
 /// Points of the batch.
 fn points(gemm: &Gemm) -> usize {
     gemm.batch.iter().map(|axis| axis.count).product()
@@ -66,11 +77,10 @@ fn points(gemm: &Gemm) -> usize {
 
 /// Floats of scratch a product needs: for the parts of its sums, or for the panels of all threads.
 pub fn scratch(gemm: &Gemm, shape: Option<Shape>, threads: usize) -> usize {
-    if panel::suits(gemm, shape).is_some() {
-        return threads * panel::PANEL;
-    }
-    let parts = gemm.k.div_ceil(Cut::of(gemm).terms);
-    if parts > 1 { parts * gemm.m * gemm.n } else { 0 }
+    let parts = gemm.k.div_ceil(terms_of_a_part(gemm));
+    let results = if parts > 1 { parts * gemm.m * gemm.n } else { 0 };
+    let panels = if panel::suits(gemm, shape).is_some() { threads * panel::PANEL } else { 0 };
+    results + panels
 }
 
 /// The start of each matrix, and of the scratch. `c` is used only where the product has one.
@@ -139,13 +149,24 @@ pub unsafe fn run(
         return team.run(1, &|worker, _| (0..tasks).for_each(|index| task(worker, index)));
     }
     team.run(tasks, &task)?;
-    if parts == 1 {
-        return Ok(());
-    }
     // SAFETY: the caller's, and the tasks above wrote every part.
+    if parts > 1 { unsafe { add_parts(gemm, operands, parts, team) } } else { Ok(()) }
+}
+
+/// Adds the parts of sums that were cut.
+///
+/// # Safety
+/// As for [`run`]; the scratch begins with `parts` dense results.
+pub unsafe fn add_parts(
+    gemm: &Gemm,
+    operands: &Operands,
+    parts: usize,
+    team: &mut Team<'_>,
+) -> Result<(), TaskPanicked> {
+    // SAFETY: the caller's; tasks have different rows.
     team.run(gemm.m.div_ceil(BLOCK_GRAIN), &|_, task| unsafe {
         let rows = task * BLOCK_GRAIN..gemm.m.min((task + 1) * BLOCK_GRAIN);
-        add_parts(gemm, operands, rows, parts);
+        add_rows(gemm, operands, rows, parts);
     })
 }
 
@@ -222,7 +243,7 @@ unsafe fn multiply(
 }
 
 /// Adds the parts of some rows, in order, and beta * c, and writes them to their place.
-unsafe fn add_parts(gemm: &Gemm, operands: &Operands, rows: std::ops::Range<usize>, parts: usize) {
+unsafe fn add_rows(gemm: &Gemm, operands: &Operands, rows: std::ops::Range<usize>, parts: usize) {
     let count = rows.len() * gemm.n;
     // SAFETY: the caller's: `parts` dense matrices of the result's extents, of which only this task has these rows.
     unsafe {

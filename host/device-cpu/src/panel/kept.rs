@@ -9,8 +9,11 @@ use std::ops::Range;
 
 use plan::{Gemm, LaunchOp, Matrix, Plan, Region};
 
-use super::kernel::{Rows, Shape, TILE};
-use super::{Point, even, pack, write};
+use super::block::even;
+use super::kernel::{Ahead, Columns, Rows, Shape, Sums, TILE};
+use super::pack;
+use super::product::Product;
+use super::tile::write;
 use crate::pool::{Pool, TaskPanicked};
 
 /// Most rows of a product that reads kept panels: with more of them, packing is cheap beside it.
@@ -164,9 +167,8 @@ unsafe fn pack_all(
 /// # Safety
 /// As for [`super::run`]: `panels` are those of b; nobody else uses this block of the result meanwhile.
 pub unsafe fn block_of(
-    gemm: &Gemm,
     shape: Shape,
-    point: Point,
+    product: &Product,
     (across, down): (Range<usize>, Range<usize>),
     panels: *const f32,
 ) {
@@ -176,37 +178,44 @@ pub unsafe fn block_of(
         let width = shape.width(across.end - column);
         let count = width.min(across.end - column);
         // Each column has k floats, and only the last panel may be narrower.
-        let panel = panels.wrapping_add(column * gemm.k);
+        let panel = panels.wrapping_add(column * product.k);
         for first in down.clone().step_by(TILES * height) {
             let rows = first..down.end.min(first + TILES * height);
             let used = rows.len().div_ceil(height);
-            for term in (0..gemm.k).step_by(TERMS) {
-                let terms = TERMS.min(gemm.k - term);
+            for term in (0..product.k).step_by(TERMS) {
+                let terms = TERMS.min(product.k - term);
                 let part = panel.wrapping_add(term * width);
                 for (index, tile) in tiles[..used].iter_mut().enumerate() {
                     let row = rows.start + index * height;
-                    let start = point.a.wrapping_add(row * gemm.a.row_stride + term * gemm.a.col_stride);
-                    let from = Rows { start, row_stride: gemm.a.row_stride, k_stride: gemm.a.col_stride };
+                    let start = product.rows.at(row, term);
+                    let from =
+                        Rows { start, row_stride: product.rows.stride, k_stride: product.rows.k_stride };
                     // The first two tiles fetch the next part, half each: it would come too slowly once it is needed.
                     let ahead = match index {
-                        0 | 1 => part.wrapping_add(terms * width + index * terms * shape.lanes),
-                        _ => part,
+                        0 | 1 => Ahead {
+                            start: part.wrapping_add(terms * width + index * terms * shape.lanes),
+                            stride: shape.lanes,
+                            count: terms,
+                        },
+                        _ => Ahead::NOTHING,
                     };
-                    let (high, tile) = (height.min(rows.end - row), (tile.as_mut_ptr(), term > 0));
+                    let high = height.min(rows.end - row);
+                    let sums =
+                        Sums { start: tile.as_mut_ptr(), row_stride: width, adds: term > 0, end: None };
+                    let columns = Columns { start: part, k_stride: width };
                     // SAFETY: the caller's: the rows and the terms are within the block.
-                    unsafe { shape.multiply(high, from, (part, ahead), (terms, width), tile) };
+                    unsafe { shape.multiply(high, from, columns, (terms, width), sums, ahead) };
                 }
             }
             for row in rows.clone() {
                 let index = row - rows.start;
                 let sums = &tiles[index / height][index % height * width..][..count];
-                let addend = gemm.c.as_ref().map(|c| {
-                    let at = point.c.wrapping_add(row * c.row_stride + column * c.col_stride);
-                    (gemm.beta, (at, c.col_stride))
+                let addend = product.c.map(|(beta, c, [row_stride, column_stride])| {
+                    (beta, c.wrapping_add(row * row_stride + column * column_stride), column_stride)
                 });
-                let out = point.out.wrapping_add(row * gemm.out.row_stride + column * gemm.out.col_stride);
+                let out = (product.out_at(row, column), product.out.1[1]);
                 // SAFETY: the caller's: `count` elements of this row of the block.
-                unsafe { write(sums, (gemm.alpha, addend), (out, gemm.out.col_stride)) };
+                unsafe { write(sums, (product.alpha, addend), out) };
             }
         }
     }
