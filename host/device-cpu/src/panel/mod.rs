@@ -65,27 +65,35 @@ impl Packed {
 /// has none.
 ///
 /// Measured, with operands as cold as in a step: the library reaches 55 to 80 % of the peak where one extent is 128 or a long
-/// sum has a small result, and this 80 to 95. It gathers the columns of a transposed b one by one. It is the better one
+/// sum has a small result, and this 80 to 95. It gathers the columns of a transposed b one by one, which costs it most
+/// where a has few rows. It is the better one where the operand that would be packed leaves the second cache, by 5 to 20 %,
 /// where few rows meet a b that lies in rows, for the shortest sums, and for weight gradients with far strides, whose terms
 /// lie on pages of their own. It knows nothing of symmetric results, half of which it would compute for nothing.
 pub fn suits(gemm: &Gemm, shape: Option<Shape>) -> Option<Shape> {
     let Gemm { m, n, k, a, b, .. } = *gemm;
     // Sums wait in the result, whatever a c that lies there holds.
     let is_apart = gemm.c.is_none_or(|c| !c.slot.overlaps(&gemm.out.slot));
+    let is_near = n * k <= NEAR;
     let is_transposed = b.row_stride == 1 && b.col_stride != 1;
-    let pays = match a.row_stride == 1 && b.col_stride == 1 {
-        true => a.col_stride + b.row_stride <= CLOSE,
-        false => m > FEW_ROWS,
+    let pays = if a.row_stride == 1 && b.col_stride == 1 {
+        k >= SHORT && a.col_stride + b.row_stride <= CLOSE
+    } else if is_transposed {
+        is_near || m <= SOME_ROWS
+    } else {
+        k >= SHORT && is_near && m > FEW_ROWS
     };
-    let pays = gemm.symmetric || is_transposed || pays && k >= SHORT;
-    shape.filter(|_| m > 1 && n > 1 && is_apart && pays)
+    shape.filter(|_| m > 1 && n > 1 && is_apart && (pays || gemm.symmetric))
 }
 
+/// Floats of b that stay in half of a usual second cache once they are packed.
+const NEAR: usize = 1 << 17;
 /// Floats between one term and the next, of both operands, where both lie with terms below one another.
-const CLOSE: usize = 1024;
+const CLOSE: usize = 768;
 /// Rows too few, and a sum too short, for a b that lies in rows.
 const FEW_ROWS: usize = 64;
 const SHORT: usize = 32;
+/// Rows so few that gathering the columns of a transposed b shows.
+const SOME_ROWS: usize = 512;
 
 /// # Safety
 /// As for `gemm::run`, for a product that [`suits`], or whose `panels` are kept; without those the scratch has [`PANEL`]
