@@ -57,6 +57,9 @@ pub unsafe fn block_of(
     let (wide, tall, terms) = if lies {
         let tall = TALL.min(down.len());
         ((NEAR / tall).next_multiple_of(grain), tall, FEW_TERMS)
+    } else if down.len() <= ROWS && k * grain <= PANEL {
+        // For a few rows packing takes longest: a panel is multiplied while it still lies near.
+        (grain, down.len(), k)
     } else if k * across.len().next_multiple_of(grain) <= PANEL {
         (across.len(), down.len(), k)
     } else {

@@ -197,7 +197,8 @@ pub unsafe fn block_of(
                             stride: shape.lanes,
                             count: terms,
                         },
-                        _ => Ahead::NOTHING,
+                        // Meanwhile half of this one is pushed out of the first cache.
+                        _ => Ahead { start: part, stride: shape.lanes, count: terms },
                     };
                     let high = height.min(rows.end - row);
                     let sums =
