@@ -1,14 +1,6 @@
-//! Runs on a graphics device against runs on the CPU: losses, checkpoints that change device, and the text of every
-//! kernel of every preset, which needs no device.
+//! Runs on a graphics device against runs on the CPU: losses, and checkpoints that change device.
 
-use compiler::Options;
-use device_wgpu::{Tiles, Wgpu, sources};
-use engine::config::{Request, resolve};
-use engine::plugins::Registry;
-use engine::trace::{Programs, Shape};
-use graph::DType;
 use host_tests::{Sandbox, devices, says};
-use plan::{PlanSet, Region, Slot, StateLayout, StateSlot};
 
 /// Whether there is an adapter; the notice says why a test shows nothing without one.
 fn there() -> bool {
@@ -77,78 +69,4 @@ fn a_device_that_is_not_there_is_named() {
         says(&refused, &["no hardware adapter", "software is used only when named", "wgpu:0 is "]);
     }
     says(&sandbox.host(&["doctor"]).stdout, &["wgpu"]);
-}
-
-/// The plans of a preset's training run, as they are for a graphics device.
-fn plans(registry: &Registry, preset: &str, model: Option<&str>, optimizer: Option<&str>) -> PlanSet {
-    let request = Request {
-        files: vec![host_tests::root().join("configs").join(preset).with_extension("toml")],
-        no_preset: true,
-        model: model.map(String::from),
-        optimizer: optimizer.map(String::from),
-        no_evals: true,
-        ..Request::default()
-    };
-    let resolved = resolve(&request, registry).unwrap_or_else(|error| panic!("{preset}: {error}"));
-    let train = &resolved.settings.train;
-    let shape = Shape {
-        batch: train.batch,
-        window: train.window,
-        vocab: 256,
-        accumulate: train.accumulate,
-        clip: train.clip,
-        stream: train.stream,
-    };
-    let programs =
-        Programs::trace(&resolved, registry, shape).unwrap_or_else(|error| panic!("{preset}: {error}"));
-    let mut set = PlanSet { states: StateLayout::default(), plans: Vec::new() };
-    for decl in engine::machine::states(programs.list.iter().map(|program| &program.graph)) {
-        let bytes = decl.ty.elements() * DType::BYTES;
-        let slot = Slot { region: Region::State, offset: set.states.bytes, bytes };
-        set.states.slots.push(StateSlot { name: decl.name, dtype: decl.ty.dtype, dims: decl.ty.dims, slot });
-        set.states.bytes += bytes.next_multiple_of(256);
-    }
-    for program in &programs.list {
-        let plan =
-            compiler::compile(program.name, &program.graph, &set.states, &Wgpu::caps(), Options::default());
-        set.plans.push(plan.unwrap_or_else(|error| panic!("{preset}: {error}")));
-    }
-    set
-}
-
-#[test]
-fn every_kernel_of_every_preset_is_valid() {
-    let registry = Registry::of(vec![host_tests::host().with_file_name("plugins")]);
-    for (preset, model, optimizer) in [
-        ("tiny", None, None),
-        ("craft-1m", None, None),
-        ("recall", None, None),
-        ("hope-tiny", Some("hope"), Some("muon")),
-    ] {
-        let set = plans(&registry, preset, model, optimizer);
-        let mut most = 0;
-        for tiles in [Tiles::Direct, Tiles::Shared] {
-            let sources = sources(&set, tiles).unwrap_or_else(|error| panic!("{preset}: {error}"));
-            for source in &sources {
-                let failed = |error: String| panic!("{preset}, {}: {error}\n{}", source.label, source.text);
-                let module = naga::front::wgsl::parse_str(&source.text)
-                    .unwrap_or_else(|error| failed(error.emit_to_string(&source.text)));
-                let (flags, baseline) =
-                    (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-                let valid = naga::valid::Validator::new(flags, baseline).validate(&module);
-                if let Err(error) = valid {
-                    failed(error.emit_to_string(&source.text));
-                }
-                most = most.max(source.storage_buffers);
-            }
-            if tiles == Tiles::Direct {
-                let launches = set.plans[0].launches.len();
-                println!(
-                    "{preset}: {launches} launches a step, {} kernels, {most} storage buffers at most",
-                    sources.len()
-                );
-            }
-        }
-        assert!(most <= 8, "{preset}: {most} storage buffers");
-    }
 }
