@@ -1,6 +1,13 @@
-//! Runs on a graphics device against runs on the CPU: losses, and checkpoints that change device.
+//! Runs on a graphics device against runs on the CPU: losses, checkpoints that change device, and what happens to a run
+//! whose device goes away.
 
-use host_tests::{Sandbox, devices, says};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use engine::config::Request;
+use engine::plugins::Registry;
+use engine::run::{Event, prepare, train};
+use host_tests::{Run, SMALL, Sandbox, devices, host, says};
 
 /// Whether there is an adapter; the notice says why a test shows nothing without one.
 fn there() -> bool {
@@ -53,7 +60,7 @@ fn equal_runs_have_equal_bits_and_checkpoints_change_device() {
     sandbox.train("back", &["--steps=3", "--device=wgpu:0"]);
     sandbox.host(&["run", "--resume=back", "--steps=6", "--device=cpu"]).succeeded();
     for name in ["parts", "back"] {
-        let losses = host_tests::Run::at(sandbox.path(name)).losses();
+        let losses = Run::at(sandbox.path(name)).losses();
         let worst = worst(&whole.losses(), &losses);
         assert!(worst <= 2e-5, "{name}: losses differ by {worst:e}");
     }
@@ -69,4 +76,69 @@ fn a_device_that_is_not_there_is_named() {
         says(&refused, &["no hardware adapter", "software is used only when named", "wgpu:0 is "]);
     }
     says(&sandbox.host(&["doctor"]).stdout, &["wgpu"]);
+}
+
+/// Losses are read while the next step runs. Saving waits for what came before: with or without, the record is the same.
+#[test]
+fn every_loss_is_on_record_in_its_order() {
+    if !there() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let common = ["--steps=7", "--device=wgpu:0", "--set=accumulate=2"];
+    let ahead = sandbox.train("ahead", &common);
+    let waits = sandbox.train("waits", &[&common[..], &["--set=save_every=1"]].concat());
+    let steps: Vec<Option<u64>> = ahead.metrics().iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, (1..=7).map(Some).collect::<Vec<_>>());
+    assert_eq!(ahead.trace(), waits.trace());
+    assert_eq!(ahead.json("summary.json")["init_loss"], ahead.metrics()[0]["loss"]);
+}
+
+#[test]
+fn steps_that_are_not_finite_are_told_with_their_numbers() {
+    if !there() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // The first step is finite and throws every parameter beyond what f32 can square.
+    let arguments = ["--steps=20", "--set=train.lr=1e38", "--set=warmup=0", "--out=run", "--device=wgpu:0"];
+    let sentence = sandbox.host(&[&["run"][..], SMALL, &arguments].concat()).failed();
+    says(&sentence, &["not finite in 5 steps in a row (2 to 6)", "none of which was applied"]);
+    let lines = Run::at(sandbox.path("run")).metrics();
+    let skipped: Vec<bool> = lines.iter().map(|line| line["skipped"] == true).collect();
+    assert_eq!(skipped, [false, true, true, true, true, true]);
+}
+
+/// The card is pulled out in mid-run: the error says so, and the CPU goes on from the last checkpoint.
+#[test]
+fn a_run_survives_the_loss_of_its_device() {
+    let Some(adapter) = device_wgpu::adapters().into_iter().next() else { return };
+    let sandbox = Sandbox::new();
+    let registry = Registry::of(vec![host().with_file_name("plugins")]);
+    let set = |flag: &&str| flag.trim_start_matches("--set=").to_string();
+    let request = Request {
+        device: Some("wgpu:0".into()),
+        steps: Some(12),
+        sets: SMALL.iter().chain(&["save_every=4"]).map(set).collect(),
+        ..Request::default()
+    };
+    let prepared = prepare(&request, &registry).expect("the run is as small as others");
+    let mut lose = |event: Event| {
+        if matches!(event, Event::Step(step) if step.step == 6) {
+            adapter.lose();
+        }
+    };
+    let out = sandbox.path("run");
+    let ended = train(prepared, Some(&out), &AtomicBool::new(false), Instant::now(), &mut lose);
+    let sentence = ended.err().expect("there is no device to go on with").to_string();
+    println!("{sentence}");
+    says(&sentence, &["wgpu: ", "was lost", "checkpoints are kept", "--resume", "--device cpu"]);
+    let run = Run::at(out);
+    assert_eq!(run.checkpoints(), ["step-00000004"]);
+    sandbox.host(&["run", "--resume=run", "--device=cpu"]).succeeded();
+    let steps: Vec<Option<u64>> = run.metrics().iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, (1..=12).map(Some).collect::<Vec<_>>());
+
+    // Whoever comes next opens the adapter again.
+    sandbox.train("next", &["--steps=2", "--device=wgpu:0"]);
 }

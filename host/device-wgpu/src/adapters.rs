@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, Limits};
 
-use crate::gpu::{Gpu, ready};
+use crate::gpu::{Gpu, lock, ready};
 use crate::wgsl::Tiles;
 
 /// Something that executes WGSL: a graphics card, or a program that pretends to be one.
@@ -120,6 +120,14 @@ impl Adapter {
     pub fn with_tiles(mut self, tiles: Tiles) -> Adapter {
         self.tiles = tiles;
         self
+    }
+
+    /// Takes the device away from whoever has it open, as if the card had been pulled out: for tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        if let Some(gpu) = lock(&self.opened).as_ref() {
+            gpu.device.destroy();
+        }
     }
 
     /// The form of matrix products.

@@ -7,9 +7,12 @@
 mod adapters;
 mod device;
 mod gpu;
+mod loaded;
 mod memory;
+mod readback;
 mod sources;
 mod step;
+mod timing;
 mod wgsl;
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! What cannot run is an error that says where and why.
 
 use ops::{DType, Op};
-use plan::{Affine, Binding, Domain, Expr, LaunchOp, PlanSet, Slot, Store, Template, TileKernel, Value};
+use plan::{
+    Affine, Binding, Device, DeviceError, Domain, Expr, LaunchOp, Outputs, PlanSet, Slot, Store, Template,
+    TileKernel, Value,
+};
 
 use super::{any_adapter, run, single};
-use crate::choose;
+use crate::{Wgpu, choose};
 
 /// y = -x.
 fn negation(count: usize) -> PlanSet {
@@ -42,6 +45,58 @@ fn small_adapters_refuse_what_is_too_large() {
     assert!(buffer.contains("arena") && buffer.contains("32768 bytes"), "{buffer}");
     let fits = run(&adapter.limited(1 << 16, 1 << 16), &negation(4096), &operands).unwrap();
     assert!(fits[1].iter().all(|word| *word == (-1f32).to_bits()));
+}
+
+/// Outputs that are still to be fetched are those of their own replay, whatever was replayed since.
+#[test]
+fn outputs_wait_for_whoever_fetches_them() {
+    let Some(adapter) = any_adapter() else { return };
+    let mut device = Wgpu::new(adapter);
+    device.load(negation(64)).unwrap();
+    let mut coming = Vec::new();
+    let bytes = |x: f32| [x; 64].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    for x in [1.0, 2.0, 3.0] {
+        device.upload(0, 0, &bytes(x)).unwrap();
+        device.replay(0).unwrap();
+        let outputs = device.outputs(0, 2).unwrap();
+        assert!(matches!(outputs, Outputs::Coming(_)));
+        coming.push((x, outputs));
+    }
+    assert_eq!(device.download(0, 1).unwrap(), bytes(-3.0), "what was handed out is there as well");
+    coming.swap(0, 1);
+    for (x, outputs) in coming {
+        assert_eq!(device.fetch(outputs).unwrap(), [bytes(x), bytes(-x)]);
+    }
+    device.upload(0, 0, &bytes(4.0)).unwrap();
+    device.replay(0).unwrap();
+    assert_eq!(device.download(0, 1).unwrap(), bytes(-4.0));
+    assert_eq!(device.download(0, 0).unwrap(), bytes(4.0));
+    assert!(device.fetch(Outputs::Coming(1)).is_err(), "it was fetched");
+
+    device.upload(0, 0, &bytes(5.0)).unwrap();
+    let mut times = Vec::new();
+    device.replay_timed(0, &mut |launch, nanoseconds| times.push((launch, nanoseconds))).unwrap();
+    assert!(matches!(times[..], [(0, 1..)]), "{times:?}");
+    assert_eq!(device.outputs(0, 2).unwrap(), Outputs::Here(vec![bytes(5.0), bytes(-5.0)]));
+}
+
+#[test]
+fn a_device_that_is_gone_says_so() {
+    let Some(adapter) = any_adapter() else { return };
+    // One that nobody else has open.
+    let adapter = adapter.limited(1 << 20, 1 << 20);
+    let mut device = Wgpu::new(adapter.clone());
+    device.load(negation(64)).unwrap();
+    device.replay(0).unwrap();
+    let outputs = device.outputs(0, 2).unwrap();
+    adapter.lose();
+    let lost = |error: DeviceError| assert!(matches!(error, DeviceError::Lost { .. }), "{error}");
+    // A submission returns before anything has run.
+    let _ = device.replay(0).map_err(lost);
+    device.fetch(outputs).map_err(lost).unwrap_err();
+    device.download(0, 1).map_err(lost).unwrap_err();
+    device.load(negation(64)).unwrap();
+    device.replay(0).unwrap();
 }
 
 /// More groups than one dimension holds.
