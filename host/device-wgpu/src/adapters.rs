@@ -1,6 +1,6 @@
 //! The adapters of this machine: which there are, and which one a name means.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, Limits};
@@ -21,6 +21,8 @@ pub struct Adapter {
     pub(crate) inner: wgpu::Adapter,
     pub(crate) limits: Limits,
     pub(crate) tiles: Tiles,
+    /// Where compiled kernels are kept between runs.
+    pub(crate) cache: Option<PathBuf>,
     /// The device opened last, which others share as long as its limits suffice.
     pub(crate) opened: Arc<Mutex<Option<Arc<Gpu>>>>,
 }
@@ -103,6 +105,7 @@ impl Adapter {
             is_software,
             limits: inner.limits(),
             tiles: if is_software { Tiles::Direct } else { Tiles::Shared },
+            cache: None,
             inner,
             opened: Arc::default(),
         }
@@ -119,6 +122,12 @@ impl Adapter {
     /// With the other form of matrix products than the adapter's kind asks for.
     pub fn with_tiles(mut self, tiles: Tiles) -> Adapter {
         self.tiles = tiles;
+        self
+    }
+
+    /// With a folder of the user's alone, where compiled kernels are kept between runs.
+    pub fn with_cache(mut self, folder: Option<PathBuf>) -> Adapter {
+        self.cache = folder;
         self
     }
 

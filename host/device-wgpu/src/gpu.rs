@@ -14,6 +14,7 @@ use wgpu::{
 };
 
 use crate::adapters::Adapter;
+use crate::cache::Cache;
 use crate::memory::MAX_RANGES;
 
 pub struct Gpu {
@@ -23,6 +24,7 @@ pub struct Gpu {
     /// By how many storage buffers a kernel names: bind group and pipeline.
     layouts: Vec<(BindGroupLayout, PipelineLayout)>,
     pipelines: Mutex<HashMap<String, ComputePipeline>>,
+    cache: Option<Cache>,
     lost: Said,
     trouble: Said,
 }
@@ -31,7 +33,7 @@ pub struct Gpu {
 type Said = Arc<Mutex<Option<String>>>;
 
 /// What is used where an adapter offers it.
-const WELCOME: Features = Features::TIMESTAMP_QUERY;
+const WELCOME: Features = Features::PIPELINE_CACHE.union(Features::TIMESTAMP_QUERY);
 
 /// Waits for a future of wgpu; all but those of buffer maps are there at once on native systems.
 pub fn ready<F: Future>(future: F) -> F::Output {
@@ -77,13 +79,14 @@ pub fn open(adapter: &Adapter, buffer_bytes: u64, binding_bytes: u64) -> Result<
     };
     let (device, queue) =
         ready(adapter.inner.request_device(&descriptor)).map_err(|error| error.to_string())?;
-    let gpu = Arc::new(Gpu::new(device, queue));
+    let cache = adapter.cache.as_ref().and_then(|folder| Cache::open(folder, &adapter.inner, &device));
+    let gpu = Arc::new(Gpu::new(device, queue, cache));
     *opened = Some(gpu.clone());
     Ok(gpu)
 }
 
 impl Gpu {
-    fn new(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, cache: Option<Cache>) -> Gpu {
         let (lost, trouble) = (Said::default(), Said::default());
         let told = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
@@ -96,7 +99,7 @@ impl Gpu {
         }));
         let layouts = (0..=MAX_RANGES).map(|count| layout(&device, count)).collect();
         let limits = device.limits();
-        Gpu { device, queue, limits, layouts, pipelines: Mutex::default(), lost, trouble }
+        Gpu { device, queue, limits, layouts, pipelines: Mutex::default(), cache, lost, trouble }
     }
 
     /// Why the device is gone, if it is.
@@ -155,6 +158,9 @@ impl Gpu {
                 });
             }
         });
+        if let Some(cache) = self.cache.as_ref().filter(|_| !missing.is_empty()) {
+            cache.keep();
+        }
         let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
         failures.into_iter().min().map_or(Ok(()), Err)
     }
@@ -171,7 +177,7 @@ impl Gpu {
             module: &module,
             entry_point: Some("main"),
             compilation_options: Default::default(),
-            cache: None,
+            cache: self.cache.as_ref().map(|cache| &cache.pipelines),
         })
     }
 

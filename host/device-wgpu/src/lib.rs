@@ -5,6 +5,7 @@
 //! suite; one adapter gives the same bits each time.
 
 mod adapters;
+mod cache;
 mod device;
 mod gpu;
 mod loaded;

@@ -1,5 +1,7 @@
 //! What cannot run is an error that says where and why.
 
+use std::path::{Path, PathBuf};
+
 use ops::{DType, Op};
 use plan::{
     Affine, Binding, Device, DeviceError, Domain, Expr, LaunchOp, Outputs, PlanSet, Slot, Store, Template,
@@ -7,7 +9,7 @@ use plan::{
 };
 
 use super::{any_adapter, run, single};
-use crate::{Wgpu, choose};
+use crate::{Wgpu, cache, choose};
 
 /// y = -x.
 fn negation(count: usize) -> PlanSet {
@@ -97,6 +99,38 @@ fn a_device_that_is_gone_says_so() {
     device.download(0, 1).map_err(lost).unwrap_err();
     device.load(negation(64)).unwrap();
     device.replay(0).unwrap();
+}
+
+/// Whatever lies where compiled kernels are kept, the plan runs, and what is whole lies there afterwards.
+#[test]
+fn kept_kernels_that_are_no_good_cost_only_time() {
+    let Some(adapter) = any_adapter() else { return };
+    let folder = std::env::temp_dir().join(format!("host-kept-kernels-{}", std::process::id()));
+    let kept = || std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = |folder: &Path| {
+        // One that nobody else has open.
+        let adapter = adapter.clone().limited(1 << 20, 1 << 20).with_cache(Some(folder.to_path_buf()));
+        let got = run(&adapter, &negation(64), &[vec![1f32.to_bits(); 64], vec![0; 64]]).unwrap();
+        assert!(got[1].iter().all(|word| *word == (-1f32).to_bits()));
+    };
+    runs(&folder);
+    let files: Vec<PathBuf> = kept().collect();
+    // Metal and DX12 keep theirs themselves.
+    if let [file] = &files[..] {
+        let whole = std::fs::read(file).unwrap();
+        for damaged in [&whole[..whole.len() / 2], b"", b"what another program left there"] {
+            std::fs::write(file, damaged).unwrap();
+            runs(&folder);
+            assert_eq!(std::fs::read(file).unwrap(), whole);
+        }
+        cache::write(file, b"whole, and of another driver").unwrap();
+        runs(&folder);
+        assert_eq!(std::fs::read(file).unwrap(), whole);
+        assert_eq!(kept().count(), 1, "no drafts are left");
+    }
+    // It is there only where something was kept.
+    let _ = std::fs::remove_dir_all(&folder);
+    runs(Path::new("/proc/nowhere"));
 }
 
 /// More groups than one dimension holds.
