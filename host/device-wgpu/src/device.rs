@@ -49,7 +49,7 @@ impl Wgpu {
             max_bindings: MAX_RANGES,
             max_row: MAX_ROW,
             attention: Some(wgsl::ATTENTION),
-            cross_entropy: None,
+            cross_entropy: Some(wgsl::CROSS_ENTROPY),
             delta: None,
         }
     }
