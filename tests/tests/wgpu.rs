@@ -142,3 +142,24 @@ fn a_run_survives_the_loss_of_its_device() {
     // Whoever comes next opens the adapter again.
     sandbox.train("next", &["--steps=2", "--device=wgpu:0"]);
 }
+
+/// Launches are timed by the adapter's clock where it has one; either way there is a time for each.
+#[test]
+fn a_profile_has_a_time_for_every_launch() {
+    if !there() {
+        return;
+    }
+    let words = [&["profile", "--json", "--replays=1", "--device=wgpu:0"][..], SMALL].concat();
+    let text = Sandbox::new().host(&words).succeeded().stdout;
+    let profile: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let rows = profile["launches"].as_array().expect("rows");
+    let times: Vec<f64> = rows.iter().filter_map(|row| row["seconds"].as_f64()).collect();
+    assert!(times.len() > 50 && times.iter().all(|time| *time > 0.0 && *time < 10.0), "{times:?}");
+    let replay = profile["replay_seconds"].as_f64().expect("a number");
+    println!(
+        "{} launches take {:.1} ms of {:.1}",
+        times.len(),
+        times.iter().sum::<f64>() * 1e3,
+        replay * 1e3
+    );
+}
