@@ -58,8 +58,8 @@ pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
 
 fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluster> {
     let mut fuser = Fuser::new(graph, analysis, caps, singletons(graph, analysis));
-    // A merge can take a detour away that forbade one before it.
-    while fuser.merge_producers() {}
+    fuser.merge_producers();
+    while fuser.merge_refused() {}
     fuser.clusters.into_iter().flatten().collect()
 }
 
@@ -76,6 +76,8 @@ struct Fuser<'a> {
     /// By node; only kernel nodes have one.
     cluster_of: Vec<usize>,
     order: Order,
+    /// Producers and consumers that only their operands or a path through a third cluster kept apart.
+    refused: Vec<(NodeId, NodeId)>,
 }
 
 impl<'a> Fuser<'a> {
@@ -95,10 +97,10 @@ impl<'a> Fuser<'a> {
             nodes.map(|node| cluster_of[node.index()]).filter(|other| *other != index).collect()
         };
         let order = Order::new(clusters.iter().flatten().enumerate().map(waits).collect());
-        Fuser { graph, analysis, caps, clusters, cluster_of, order }
+        Fuser { graph, analysis, caps, clusters, cluster_of, order, refused: Vec::new() }
     }
 
-    /// The cluster that two would be, if nothing but a path through a third forbids it.
+    /// The cluster that two would be, if neither its operands nor a path through a third forbid it.
     fn merged(&self, first: usize, second: usize) -> Option<Cluster> {
         let (Some(a), Some(b)) = (&self.clusters[first], &self.clusters[second]) else { return None };
         if first == second || self.analysis.guards.of(a.nodes[0]) != self.analysis.guards.of(b.nodes[0]) {
@@ -107,14 +109,16 @@ impl<'a> Fuser<'a> {
         let merged = combine(a, b)?;
         let legal = self.reads_are_aligned(&merged)
             && self.keeps_no_forbidden_values(&merged)
-            && self.states_are_updated_in_place(&merged)
-            && self.operands(&merged) <= self.caps.max_bindings;
+            && self.states_are_updated_in_place(&merged);
         legal.then_some(merged)
     }
 
-    /// Merges consumers with their producers, in graph order. Whether there was anything to merge.
-    fn merge_producers(&mut self) -> bool {
-        let mut has_merged = false;
+    fn fits(&self, cluster: &Cluster) -> bool {
+        self.operands(cluster) <= self.caps.max_bindings
+    }
+
+    /// Merges consumers with their producers, in graph order.
+    fn merge_producers(&mut self) {
         for id in self.analysis.kernels(self.graph).filter(|id| self.analysis.kind(*id) == Kind::Tile) {
             let mut producers: Vec<NodeId> = self.analysis.waits[id.index()]
                 .iter()
@@ -126,22 +130,29 @@ impl<'a> Fuser<'a> {
             let clone = clone_number(self.graph, id);
             producers.retain(|producer| clone.is_none() || clone_number(self.graph, *producer) == clone);
             for producer in producers {
-                let (producer, own) = (self.cluster_of[producer.index()], self.cluster_of[id.index()]);
-                has_merged |= self.try_merge(producer, own);
+                self.try_merge(producer, id);
             }
         }
-        has_merged
     }
 
-    fn try_merge(&mut self, first: usize, second: usize) -> bool {
+    /// Tries again what had too many operands or a detour: a later merge may have taken that in. Whether anything merged.
+    fn merge_refused(&mut self) -> bool {
+        let refused = std::mem::take(&mut self.refused);
+        refused.into_iter().fold(false, |merged, (producer, id)| self.try_merge(producer, id) || merged)
+    }
+
+    fn try_merge(&mut self, producer: NodeId, id: NodeId) -> bool {
+        let (first, second) = (self.cluster_of[producer.index()], self.cluster_of[id.index()]);
         let Some(merged) = self.merged(first, second) else { return false };
-        let is_legal = self.order.join(first, second);
+        let is_legal = self.fits(&merged) && self.order.join(first, second);
         if is_legal {
             for node in &merged.nodes {
                 self.cluster_of[node.index()] = first;
             }
             self.clusters[first] = Some(merged);
             self.clusters[second] = None;
+        } else {
+            self.refused.push((producer, id));
         }
         is_legal
     }

@@ -68,7 +68,10 @@ pub fn apart(module: &Module, caps: &DeviceCaps) -> Vec<Apart> {
     let mut found = Vec::new();
     for ((first, second), is_producer) in pairs {
         let is_meant = is_producer || clones(&fuser, first) == clones(&fuser, second);
-        if is_meant && fuser.merged(first, second).is_some() && fuser.order.could_join(first, second) {
+        if is_meant
+            && fuser.merged(first, second).is_some_and(|merged| fuser.fits(&merged))
+            && fuser.order.could_join(first, second)
+        {
             found.push(Apart { kernels: [told(&fuser, first), told(&fuser, second)], is_producer });
         }
     }
