@@ -57,12 +57,25 @@ pub const DEVICES: &[Entry] = &[
         every: 1,
     },
     Entry { name: "wgpu", caps: Wgpu::caps, open: wgpu, rounds_freely: true, every: 5 },
+    Entry {
+        name: "wgpu with small kernels",
+        caps: wgpu_small_kernels,
+        open: wgpu,
+        rounds_freely: true,
+        every: 15,
+    },
 ];
 
 /// The first adapter, software too.
 pub fn wgpu() -> Option<Box<dyn Device>> {
     let adapter = device_wgpu::adapters().into_iter().next()?;
     Some(Box::new(Wgpu::new(adapter)))
+}
+
+/// The graphics device with hand kernels also where operands are small.
+pub fn wgpu_small_kernels() -> DeviceCaps {
+    let cross_entropy = Some(CrossEntropyCaps { min_logits: 1, min_vocabulary: 1 });
+    DeviceCaps { name: "wgpu with small kernels", cross_entropy, ..Wgpu::caps() }
 }
 
 /// The CPU with hand kernels also where operands are as small as those of tests.

@@ -8,6 +8,7 @@ pub mod devices;
 mod fixtures;
 pub mod fuzz;
 pub mod golden;
+pub mod presets;
 pub mod programs;
 pub mod replay;
 mod sandbox;

@@ -3,10 +3,11 @@
 
 use compiler::{Options, compile};
 use device_cpu::Cpu;
+use device_wgpu::Wgpu;
 use graph::{Builder, DType, Graph, NodeId, Op, ScanOptions, Ty, grad};
-use host_tests::devices::small_kernels;
+use host_tests::devices::{small_kernels, wgpu, wgpu_small_kernels};
 use host_tests::replay::{Replay, inputs, interpreted, prepared};
-use plan::{CrossEntropy, DeviceCaps, LaunchOp, Plan, StateLayout};
+use plan::{CrossEntropy, Device, DeviceCaps, LaunchOp, Plan, StateLayout};
 
 /// What a graph's total loss is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,10 +64,13 @@ fn launches(plan: &Plan) -> Vec<&CrossEntropy> {
 
 /// Compares every output with the interpreter's.
 fn agrees(graph: &Graph, seed: u64, what: &str) {
+    agrees_on(graph, seed, what, &small_kernels(), Box::new(Cpu::new(2)));
+}
+
+fn agrees_on(graph: &Graph, seed: u64, what: &str, caps: &DeviceCaps, device: Box<dyn Device>) {
     let want = interpreted(graph, seed);
-    let set = prepared(graph, &small_kernels(), &[]).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut replay =
-        Replay::loaded(graph, Box::new(Cpu::new(2)), set).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let set = prepared(graph, caps, &[]).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut replay = Replay::loaded(graph, device, set).unwrap_or_else(|error| panic!("{what}: {error}"));
     let got = replay.run(&inputs(graph, seed).0).unwrap_or_else(|error| panic!("{what}: {error}"));
     for (want, got) in want.iter().flatten().zip(got.iter().flat_map(|tensor| &tensor.data)) {
         assert!((want - got).abs() < 2e-4 * (1.0 + want.abs()), "{what}, seed {seed}: {got} for {want}");
@@ -109,6 +113,31 @@ fn both_forms_give_what_the_interpreter_says() {
     for total in [Total::Weighted, Total::Squared] {
         for (tokens, width, vocabulary) in [(2, 1, 2), (34, 7, 5), (130, 20, 211)] {
             agrees(&program(tokens, width, vocabulary, total), 3, &format!("{total:?} {tokens}"));
+        }
+    }
+}
+
+/// Smaller logits than those of a chunk are tensors there; larger ones are never whole.
+#[test]
+fn a_graphics_device_takes_large_heads_alone() {
+    let (width, vocabulary) = (64, 1 << 14);
+    assert!(
+        launches(&compiled(&program(1022, width, vocabulary, Total::Weighted), &Wgpu::caps())).is_empty()
+    );
+    let plan = compiled(&program(1024, width, vocabulary, Total::Weighted), &Wgpu::caps());
+    assert_eq!(launches(&plan).len(), 1, "{plan}");
+    assert!(plan.arena_bytes < 4 * 1024 * vocabulary / 4, "{} bytes", plan.arena_bytes);
+}
+
+#[test]
+fn a_graphics_device_gives_the_same() {
+    let caps = wgpu_small_kernels();
+    for total in [Total::Weighted, Total::Squared] {
+        for (tokens, width, vocabulary) in [(2, 1, 2), (130, 20, 211)] {
+            let Some(device) = wgpu() else { return };
+            let graph = program(tokens, width, vocabulary, total);
+            assert!(!launches(&compiled(&graph, &caps)).is_empty(), "it has a kernel of its own");
+            agrees_on(&graph, 3, &format!("{total:?} {tokens} on wgpu"), &caps, device);
         }
     }
 }

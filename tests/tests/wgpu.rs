@@ -1,14 +1,13 @@
-//! Runs on a graphics device against runs on the CPU: losses, checkpoints that change device, and the text of every
-//! kernel of every preset, which needs no device.
+//! Runs on a graphics device against runs on the CPU: losses, checkpoints that change device, and what happens to a run
+//! whose device goes away.
 
-use compiler::Options;
-use device_wgpu::{Tiles, Wgpu, sources};
-use engine::config::{Request, resolve};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use engine::config::Request;
 use engine::plugins::Registry;
-use engine::trace::{Programs, Shape};
-use graph::DType;
-use host_tests::{Sandbox, devices, says};
-use plan::{PlanSet, Region, Slot, StateLayout, StateSlot};
+use engine::run::{Event, prepare, train};
+use host_tests::{Run, SMALL, Sandbox, devices, host, says};
 
 /// Whether there is an adapter; the notice says why a test shows nothing without one.
 fn there() -> bool {
@@ -61,7 +60,7 @@ fn equal_runs_have_equal_bits_and_checkpoints_change_device() {
     sandbox.train("back", &["--steps=3", "--device=wgpu:0"]);
     sandbox.host(&["run", "--resume=back", "--steps=6", "--device=cpu"]).succeeded();
     for name in ["parts", "back"] {
-        let losses = host_tests::Run::at(sandbox.path(name)).losses();
+        let losses = Run::at(sandbox.path(name)).losses();
         let worst = worst(&whole.losses(), &losses);
         assert!(worst <= 2e-5, "{name}: losses differ by {worst:e}");
     }
@@ -79,76 +78,88 @@ fn a_device_that_is_not_there_is_named() {
     says(&sandbox.host(&["doctor"]).stdout, &["wgpu"]);
 }
 
-/// The plans of a preset's training run, as they are for a graphics device.
-fn plans(registry: &Registry, preset: &str, model: Option<&str>, optimizer: Option<&str>) -> PlanSet {
-    let request = Request {
-        files: vec![host_tests::root().join("configs").join(preset).with_extension("toml")],
-        no_preset: true,
-        model: model.map(String::from),
-        optimizer: optimizer.map(String::from),
-        no_evals: true,
-        ..Request::default()
-    };
-    let resolved = resolve(&request, registry).unwrap_or_else(|error| panic!("{preset}: {error}"));
-    let train = &resolved.settings.train;
-    let shape = Shape {
-        batch: train.batch,
-        window: train.window,
-        vocab: 256,
-        accumulate: train.accumulate,
-        clip: train.clip,
-        stream: train.stream,
-    };
-    let programs =
-        Programs::trace(&resolved, registry, shape).unwrap_or_else(|error| panic!("{preset}: {error}"));
-    let mut set = PlanSet { states: StateLayout::default(), plans: Vec::new() };
-    for decl in engine::machine::states(programs.list.iter().map(|program| &program.graph)) {
-        let bytes = decl.ty.elements() * DType::BYTES;
-        let slot = Slot { region: Region::State, offset: set.states.bytes, bytes };
-        set.states.slots.push(StateSlot { name: decl.name, dtype: decl.ty.dtype, dims: decl.ty.dims, slot });
-        set.states.bytes += bytes.next_multiple_of(256);
+/// Losses are read while the next step runs. Saving waits for what came before: with or without, the record is the same.
+#[test]
+fn every_loss_is_on_record_in_its_order() {
+    if !there() {
+        return;
     }
-    for program in &programs.list {
-        let plan =
-            compiler::compile(program.name, &program.graph, &set.states, &Wgpu::caps(), Options::default());
-        set.plans.push(plan.unwrap_or_else(|error| panic!("{preset}: {error}")));
-    }
-    set
+    let sandbox = Sandbox::new();
+    let common = ["--steps=7", "--device=wgpu:0", "--set=accumulate=2"];
+    let ahead = sandbox.train("ahead", &common);
+    let waits = sandbox.train("waits", &[&common[..], &["--set=save_every=1"]].concat());
+    let steps: Vec<Option<u64>> = ahead.metrics().iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, (1..=7).map(Some).collect::<Vec<_>>());
+    assert_eq!(ahead.trace(), waits.trace());
+    assert_eq!(ahead.json("summary.json")["init_loss"], ahead.metrics()[0]["loss"]);
 }
 
 #[test]
-fn every_kernel_of_every_preset_is_valid() {
-    let registry = Registry::of(vec![host_tests::host().with_file_name("plugins")]);
-    for (preset, model, optimizer) in [
-        ("tiny", None, None),
-        ("craft-1m", None, None),
-        ("recall", None, None),
-        ("hope-tiny", Some("hope"), Some("muon")),
-    ] {
-        let set = plans(&registry, preset, model, optimizer);
-        let mut most = 0;
-        for tiles in [Tiles::Direct, Tiles::Shared] {
-            let sources = sources(&set, tiles).unwrap_or_else(|error| panic!("{preset}: {error}"));
-            for source in &sources {
-                let failed = |error: String| panic!("{preset}, {}: {error}\n{}", source.label, source.text);
-                let module = naga::front::wgsl::parse_str(&source.text)
-                    .unwrap_or_else(|error| failed(error.emit_to_string(&source.text)));
-                let (flags, baseline) =
-                    (naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty());
-                let valid = naga::valid::Validator::new(flags, baseline).validate(&module);
-                if let Err(error) = valid {
-                    failed(error.emit_to_string(&source.text));
-                }
-                most = most.max(source.storage_buffers);
-            }
-            if tiles == Tiles::Direct {
-                let launches = set.plans[0].launches.len();
-                println!(
-                    "{preset}: {launches} launches a step, {} kernels, {most} storage buffers at most",
-                    sources.len()
-                );
-            }
-        }
-        assert!(most <= 8, "{preset}: {most} storage buffers");
+fn steps_that_are_not_finite_are_told_with_their_numbers() {
+    if !there() {
+        return;
     }
+    let sandbox = Sandbox::new();
+    // The first step is finite and throws every parameter beyond what f32 can square.
+    let arguments = ["--steps=20", "--set=train.lr=1e38", "--set=warmup=0", "--out=run", "--device=wgpu:0"];
+    let sentence = sandbox.host(&[&["run"][..], SMALL, &arguments].concat()).failed();
+    says(&sentence, &["not finite in 5 steps in a row (2 to 6)", "none of which was applied"]);
+    let lines = Run::at(sandbox.path("run")).metrics();
+    let skipped: Vec<bool> = lines.iter().map(|line| line["skipped"] == true).collect();
+    assert_eq!(skipped, [false, true, true, true, true, true]);
+}
+
+/// The card is pulled out in mid-run: the error says so, and the CPU goes on from the last checkpoint.
+#[test]
+fn a_run_survives_the_loss_of_its_device() {
+    let Some(adapter) = device_wgpu::adapters().into_iter().next() else { return };
+    let sandbox = Sandbox::new();
+    let registry = Registry::of(vec![host().with_file_name("plugins")]);
+    let set = |flag: &&str| flag.trim_start_matches("--set=").to_string();
+    let request = Request {
+        device: Some("wgpu:0".into()),
+        steps: Some(12),
+        sets: SMALL.iter().chain(&["save_every=4"]).map(set).collect(),
+        ..Request::default()
+    };
+    let prepared = prepare(&request, &registry).expect("the run is as small as others");
+    let mut lose = |event: Event| {
+        if matches!(event, Event::Step(step) if step.step == 6) {
+            adapter.lose();
+        }
+    };
+    let out = sandbox.path("run");
+    let ended = train(prepared, Some(&out), &AtomicBool::new(false), Instant::now(), &mut lose);
+    let sentence = ended.err().expect("there is no device to go on with").to_string();
+    println!("{sentence}");
+    says(&sentence, &["wgpu: ", "was lost", "checkpoints are kept", "--resume", "--device cpu"]);
+    let run = Run::at(out);
+    assert_eq!(run.checkpoints(), ["step-00000004"]);
+    sandbox.host(&["run", "--resume=run", "--device=cpu"]).succeeded();
+    let steps: Vec<Option<u64>> = run.metrics().iter().map(|line| line["step"].as_u64()).collect();
+    assert_eq!(steps, (1..=12).map(Some).collect::<Vec<_>>());
+
+    // Whoever comes next opens the adapter again.
+    sandbox.train("next", &["--steps=2", "--device=wgpu:0"]);
+}
+
+/// Launches are timed by the adapter's clock where it has one; either way there is a time for each.
+#[test]
+fn a_profile_has_a_time_for_every_launch() {
+    if !there() {
+        return;
+    }
+    let words = [&["profile", "--json", "--replays=1", "--device=wgpu:0"][..], SMALL].concat();
+    let text = Sandbox::new().host(&words).succeeded().stdout;
+    let profile: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let rows = profile["launches"].as_array().expect("rows");
+    let times: Vec<f64> = rows.iter().filter_map(|row| row["seconds"].as_f64()).collect();
+    assert!(times.len() > 50 && times.iter().all(|time| *time > 0.0 && *time < 10.0), "{times:?}");
+    let replay = profile["replay_seconds"].as_f64().expect("a number");
+    println!(
+        "{} launches take {:.1} ms of {:.1}",
+        times.len(),
+        times.iter().sum::<f64>() * 1e3,
+        replay * 1e3
+    );
 }

@@ -10,6 +10,7 @@
 //! - memory operands stay within the device's limit;
 //! - column sums and rows beyond the device's limit keep no element values: nothing outside needs them.
 
+mod apart;
 mod order;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use crate::analysis::{Analysis, Kind};
 use crate::module::RECOMPUTED;
 use crate::view::View;
 use crate::{Cluster, Module};
+pub use apart::{Apart, apart};
 use order::Order;
 
 pub fn run(module: &mut Module, caps: &DeviceCaps) -> Result<(), String> {
@@ -55,21 +57,9 @@ pub fn singletons(graph: &Graph, analysis: &Analysis) -> Vec<Cluster> {
 }
 
 fn clusters(graph: &Graph, analysis: &Analysis, caps: &DeviceCaps) -> Vec<Cluster> {
-    let mut fuser = Fuser::new(graph, analysis, caps);
-    for id in analysis.kernels(graph).filter(|id| analysis.kind(*id) == Kind::Tile) {
-        let mut producers: Vec<NodeId> = analysis.waits[id.index()]
-            .iter()
-            .copied()
-            .filter(|node| analysis.kind(*node) == Kind::Tile)
-            .collect();
-        producers.reverse();
-        // A clone exists to be computed with its reader: it waits for that, and joins only clones of its kind.
-        let clone = clone_number(graph, id);
-        producers.retain(|producer| clone.is_none() || clone_number(graph, *producer) == clone);
-        for producer in producers {
-            fuser.try_merge(fuser.cluster_of[producer.index()], fuser.cluster_of[id.index()]);
-        }
-    }
+    let mut fuser = Fuser::new(graph, analysis, caps, singletons(graph, analysis));
+    fuser.merge_producers();
+    while fuser.merge_refused() {}
     fuser.clusters.into_iter().flatten().collect()
 }
 
@@ -86,11 +76,18 @@ struct Fuser<'a> {
     /// By node; only kernel nodes have one.
     cluster_of: Vec<usize>,
     order: Order,
+    /// Producers and consumers that only their operands or a path through a third cluster kept apart.
+    refused: Vec<(NodeId, NodeId)>,
 }
 
 impl<'a> Fuser<'a> {
-    fn new(graph: &'a Graph, analysis: &'a Analysis, caps: &'a DeviceCaps) -> Fuser<'a> {
-        let clusters: Vec<Option<Cluster>> = singletons(graph, analysis).into_iter().map(Some).collect();
+    fn new(
+        graph: &'a Graph,
+        analysis: &'a Analysis,
+        caps: &'a DeviceCaps,
+        clusters: Vec<Cluster>,
+    ) -> Fuser<'a> {
+        let clusters: Vec<Option<Cluster>> = clusters.into_iter().map(Some).collect();
         let mut cluster_of = vec![usize::MAX; graph.nodes.len()];
         for (index, cluster) in clusters.iter().flatten().enumerate() {
             cluster.nodes.iter().for_each(|id| cluster_of[id.index()] = index);
@@ -100,30 +97,64 @@ impl<'a> Fuser<'a> {
             nodes.map(|node| cluster_of[node.index()]).filter(|other| *other != index).collect()
         };
         let order = Order::new(clusters.iter().flatten().enumerate().map(waits).collect());
-        Fuser { graph, analysis, caps, clusters, cluster_of, order }
+        Fuser { graph, analysis, caps, clusters, cluster_of, order, refused: Vec::new() }
     }
 
-    fn try_merge(&mut self, first: usize, second: usize) {
-        if first == second {
-            return;
+    /// The cluster that two would be, if neither its operands nor a path through a third forbid it.
+    fn merged(&self, first: usize, second: usize) -> Option<Cluster> {
+        let (Some(a), Some(b)) = (&self.clusters[first], &self.clusters[second]) else { return None };
+        if first == second || self.analysis.guards.of(a.nodes[0]) != self.analysis.guards.of(b.nodes[0]) {
+            return None;
         }
-        let (Some(a), Some(b)) = (&self.clusters[first], &self.clusters[second]) else { return };
-        if self.analysis.guards.of(a.nodes[0]) != self.analysis.guards.of(b.nodes[0]) {
-            return;
-        }
-        let Some(merged) = combine(a, b) else { return };
+        let merged = combine(a, b)?;
         let legal = self.reads_are_aligned(&merged)
             && self.keeps_no_forbidden_values(&merged)
-            && self.states_are_updated_in_place(&merged)
-            && self.operands(&merged) <= self.caps.max_bindings
-            && self.order.join(first, second);
-        if legal {
+            && self.states_are_updated_in_place(&merged);
+        legal.then_some(merged)
+    }
+
+    fn fits(&self, cluster: &Cluster) -> bool {
+        self.operands(cluster) <= self.caps.max_bindings
+    }
+
+    /// Merges consumers with their producers, in graph order.
+    fn merge_producers(&mut self) {
+        for id in self.analysis.kernels(self.graph).filter(|id| self.analysis.kind(*id) == Kind::Tile) {
+            let mut producers: Vec<NodeId> = self.analysis.waits[id.index()]
+                .iter()
+                .copied()
+                .filter(|node| self.analysis.kind(*node) == Kind::Tile)
+                .collect();
+            producers.reverse();
+            // A clone exists to be computed with its reader: it waits for that, and joins only clones of its kind.
+            let clone = clone_number(self.graph, id);
+            producers.retain(|producer| clone.is_none() || clone_number(self.graph, *producer) == clone);
+            for producer in producers {
+                self.try_merge(producer, id);
+            }
+        }
+    }
+
+    /// Tries again what had too many operands or a detour: a later merge may have taken that in. Whether anything merged.
+    fn merge_refused(&mut self) -> bool {
+        let refused = std::mem::take(&mut self.refused);
+        refused.into_iter().fold(false, |merged, (producer, id)| self.try_merge(producer, id) || merged)
+    }
+
+    fn try_merge(&mut self, producer: NodeId, id: NodeId) -> bool {
+        let (first, second) = (self.cluster_of[producer.index()], self.cluster_of[id.index()]);
+        let Some(merged) = self.merged(first, second) else { return false };
+        let is_legal = self.fits(&merged) && self.order.join(first, second);
+        if is_legal {
             for node in &merged.nodes {
                 self.cluster_of[node.index()] = first;
             }
             self.clusters[first] = Some(merged);
             self.clusters[second] = None;
+        } else {
+            self.refused.push((producer, id));
         }
+        is_legal
     }
 
     /// Every operand computed inside is read where it is computed: without a view, or repeated along the row.

@@ -27,6 +27,7 @@ mod view;
 use graph::Graph;
 use plan::{DeviceCaps, Plan, StateLayout};
 
+pub use fuse::Apart;
 pub use module::{Cluster, Module};
 
 /// What can go wrong. A graph that passed the trace compiles, so most of these are bugs of the host.
@@ -92,8 +93,30 @@ pub fn compile(
     graph: &Graph,
     states: &StateLayout,
     caps: &DeviceCaps,
-    mut options: Options<'_>,
+    options: Options<'_>,
 ) -> Result<Plan, CompileError> {
+    let budget = options.budget;
+    within(budget, passed(name, graph, states, caps, options)?.plan)
+}
+
+/// Pairs of tile kernels in the plan of a graph that the rules of fusion would let be one.
+pub fn apart(
+    graph: &Graph,
+    states: &StateLayout,
+    caps: &DeviceCaps,
+    options: Options<'_>,
+) -> Result<Vec<Apart>, CompileError> {
+    Ok(fuse::apart(&passed("apart", graph, states, caps, options)?, caps))
+}
+
+/// A graph after all passes.
+fn passed(
+    name: &str,
+    graph: &Graph,
+    states: &StateLayout,
+    caps: &DeviceCaps,
+    mut options: Options<'_>,
+) -> Result<Module, CompileError> {
     graph::verify(graph)?;
     for decl in &graph.states {
         let found = states
@@ -122,7 +145,7 @@ pub fn compile(
         }
         dump(&mut options, &format!("{:02}-{}", index + 1, pass.name), &module);
     }
-    within(options.budget, module.plan)
+    Ok(module)
 }
 
 /// Tensors that an error names.

@@ -1,11 +1,11 @@
 //! The adapters of this machine: which there are, and which one a name means.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor, Limits};
 
-use crate::gpu::{Gpu, ready};
+use crate::gpu::{Gpu, lock, ready};
 use crate::wgsl::Tiles;
 
 /// Something that executes WGSL: a graphics card, or a program that pretends to be one.
@@ -21,6 +21,8 @@ pub struct Adapter {
     pub(crate) inner: wgpu::Adapter,
     pub(crate) limits: Limits,
     pub(crate) tiles: Tiles,
+    /// Where compiled kernels are kept between runs.
+    pub(crate) cache: Option<PathBuf>,
     /// The device opened last, which others share as long as its limits suffice.
     pub(crate) opened: Arc<Mutex<Option<Arc<Gpu>>>>,
 }
@@ -103,6 +105,7 @@ impl Adapter {
             is_software,
             limits: inner.limits(),
             tiles: if is_software { Tiles::Direct } else { Tiles::Shared },
+            cache: None,
             inner,
             opened: Arc::default(),
         }
@@ -120,6 +123,20 @@ impl Adapter {
     pub fn with_tiles(mut self, tiles: Tiles) -> Adapter {
         self.tiles = tiles;
         self
+    }
+
+    /// With a folder of the user's alone, where compiled kernels are kept between runs.
+    pub fn with_cache(mut self, folder: Option<PathBuf>) -> Adapter {
+        self.cache = folder;
+        self
+    }
+
+    /// Takes the device away from whoever has it open, as if the card had been pulled out: for tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        if let Some(gpu) = lock(&self.opened).as_ref() {
+            gpu.device.destroy();
+        }
     }
 
     /// The form of matrix products.

@@ -1,17 +1,19 @@
 //! The device: two memories, the loaded plans, and one command buffer for each replay.
 
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::ops::Range;
 
-use plan::{Device, DeviceCaps, DeviceError, IoSlot, Plan, PlanSet, Region, Slot, StateLayout};
-use wgpu::{Buffer, BufferDescriptor, BufferUsages, MapMode};
+use plan::{Device, DeviceCaps, DeviceError, IoSlot, Outputs, Plan, PlanSet, Region, Slot};
+use wgpu::BufferUsages;
 
 use crate::adapters::Adapter;
-use crate::gpu::{self, Gpu};
+use crate::gpu::{self, buffer};
+use crate::loaded::{Loaded, LoadedPlan};
 use crate::memory::{MAX_RANGES, Memory};
+use crate::readback::{Replayed, Staging};
 use crate::sources::{at_launch, dispatches};
 use crate::step::{Builder, Step, UNIFORM_ALIGNMENT};
+use crate::timing;
 use crate::wgsl::{self, Dispatch};
 
 /// Longest row that is folded whole: longer ones are cut, and their elements are not used again.
@@ -23,26 +25,17 @@ pub struct Wgpu {
     loaded: Option<Loaded>,
 }
 
-struct Loaded {
-    gpu: Arc<Gpu>,
-    states: StateLayout,
-    plans: Vec<LoadedPlan>,
-    state: Buffer,
-    arena: Buffer,
-}
-
-struct LoadedPlan {
-    plan: Plan,
-    /// In order; a launch may have several.
-    steps: Vec<Step>,
-    /// The block of small inputs, as it goes to the start of the arena.
-    block: Vec<u8>,
-    /// The number that was uploaded to each input of one element.
-    counters: Vec<i32>,
-}
-
 fn nothing_loaded() -> DeviceError {
     DeviceError::Unknown { kind: "plan set", name: "loaded".to_string() }
+}
+
+/// Bytes `start..start + count` of a State, if it has them.
+fn part_of(name: &str, slot: Slot, start: usize, count: usize) -> Result<Range<usize>, DeviceError> {
+    let want = slot.bytes.saturating_sub(start);
+    match count <= want {
+        true => Ok(start..start + count),
+        false => Err(DeviceError::WrongSize { name: name.to_string(), got: count, want }),
+    }
 }
 
 impl Wgpu {
@@ -56,7 +49,7 @@ impl Wgpu {
             max_bindings: MAX_RANGES,
             max_row: MAX_ROW,
             attention: Some(wgsl::ATTENTION),
-            cross_entropy: None,
+            cross_entropy: Some(wgsl::CROSS_ENTROPY),
             delta: None,
         }
     }
@@ -88,7 +81,15 @@ impl Wgpu {
     }
 
     fn unavailable(&self, reason: String) -> DeviceError {
-        DeviceError::Unavailable { device: format!("wgpu: {}", self.adapter.describe()), reason }
+        self.judged(DeviceError::Unavailable { device: self.describe(), reason })
+    }
+
+    /// An error, or that the device is gone, which then explains it.
+    fn judged(&self, error: DeviceError) -> DeviceError {
+        match self.loaded.as_ref().and_then(|loaded| loaded.gpu.lost()) {
+            Some(reason) => DeviceError::Lost { device: self.describe(), reason },
+            None => error,
+        }
     }
 }
 
@@ -111,73 +112,6 @@ impl Wgpu {
             std::mem::swap(&mut step.pipeline, &mut other.0);
             std::mem::swap(&mut step.groups, &mut other.1);
         }
-    }
-}
-
-/// A buffer of the device; `what` names it in errors.
-fn buffer(gpu: &Gpu, what: &str, bytes: usize, usage: BufferUsages) -> Result<Buffer, DeviceError> {
-    let size = bytes.next_multiple_of(4).max(4) as u64;
-    let descriptor = BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
-    let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_string(), bytes };
-    gpu.checked(|device| device.create_buffer(&descriptor)).map_err(out_of_memory)
-}
-
-impl Loaded {
-    fn find_plan(&self, plan: usize) -> Result<&LoadedPlan, DeviceError> {
-        self.plans.get(plan).ok_or_else(|| DeviceError::Unknown { kind: "plan", name: plan.to_string() })
-    }
-
-    fn find_state(&self, name: &str) -> Result<Slot, DeviceError> {
-        let state = self.states.find(name).map(|state| state.slot);
-        state.ok_or_else(|| DeviceError::Unknown { kind: "state", name: name.to_string() })
-    }
-
-    fn find_io<'a>(kind: &'static str, list: &'a [IoSlot], index: usize) -> Result<&'a IoSlot, DeviceError> {
-        list.get(index).ok_or_else(|| DeviceError::Unknown { kind, name: index.to_string() })
-    }
-
-    fn memory(&self, region: Region) -> &Buffer {
-        if region == Region::State { &self.state } else { &self.arena }
-    }
-
-    fn write(&self, slot: Slot, bytes: &[u8]) {
-        self.gpu.queue.write_buffer(self.memory(slot.region), slot.offset as u64, bytes);
-    }
-
-    /// Waits for everything submitted and copies a slot out.
-    fn read(&self, slot: Slot) -> Result<Vec<u8>, String> {
-        let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
-        let staging = buffer(&self.gpu, "read-back", slot.bytes, usage).map_err(|error| error.to_string())?;
-        let Gpu { device, queue, .. } = &*self.gpu;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        let bytes = slot.bytes as u64;
-        encoder.copy_buffer_to_buffer(self.memory(slot.region), slot.offset as u64, &staging, 0, bytes);
-        queue.submit([encoder.finish()]);
-        let (sender, receiver) = mpsc::channel();
-        staging.map_async(MapMode::Read, 0..bytes, move |outcome| {
-            // The receiver lives until the wait below is over.
-            let _ = sender.send(outcome);
-        });
-        self.gpu.wait()?;
-        let mapped = receiver.recv().map_err(|error| error.to_string())?;
-        mapped.map_err(|error| error.to_string())?;
-        let view = staging.get_mapped_range(0..bytes).map_err(|error| error.to_string())?;
-        Ok(view.to_vec())
-    }
-
-    /// Which launches of a plan run with the counters that were uploaded, and the first upload.
-    fn begin(&self, plan: usize) -> Result<Vec<bool>, DeviceError> {
-        let LoadedPlan { plan, block, counters, .. } = self.find_plan(plan)?;
-        if !block.is_empty() {
-            self.gpu.queue.write_buffer(&self.arena, 0, block);
-        }
-        let holds: Vec<bool> = plan.guards.iter().map(|guard| guard.holds(counters[guard.input])).collect();
-        Ok(plan.launches.iter().map(|launch| launch.guards.iter().all(|guard| holds[*guard])).collect())
-    }
-
-    fn trouble(&self, plan: &Plan) -> Result<(), DeviceError> {
-        let failed = |reason| DeviceError::BadPlan { plan: plan.name.clone(), reason };
-        self.gpu.trouble().map_or(Ok(()), |reason| Err(failed(reason)))
     }
 }
 
@@ -253,30 +187,45 @@ impl Device for Wgpu {
                 at += 1;
             }
             let (block, counters) = (vec![0; plan.block_bytes], vec![0; plan.inputs.len()]);
-            plans.push(LoadedPlan { plan, steps, block, counters });
+            let staging = Staging::new(&plan);
+            plans.push(LoadedPlan { plan, staging, steps, block, counters });
         }
-        self.loaded = Some(Loaded { gpu, states: set.states, plans, state, arena });
+        let (last, coming, handed_out) = (None, BTreeMap::new(), 0);
+        let states = set.states;
+        self.loaded = Some(Loaded { gpu, states, plans, state, arena, last, coming, handed_out });
         Ok(())
     }
 
     fn write_state(&mut self, name: &str, bytes: &[u8]) -> Result<(), DeviceError> {
+        let want = self.loaded()?.find_state(name)?.bytes;
+        if bytes.len() != want {
+            return Err(DeviceError::WrongSize { name: name.to_string(), got: bytes.len(), want });
+        }
+        self.write_state_part(name, 0, bytes)
+    }
+
+    fn write_state_part(&mut self, name: &str, start: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         let loaded = self.loaded()?;
         let slot = loaded.find_state(name)?;
-        if bytes.len() != slot.bytes {
-            return Err(DeviceError::WrongSize {
-                name: name.to_string(),
-                got: bytes.len(),
-                want: slot.bytes,
-            });
-        }
-        loaded.write(slot, bytes);
+        part_of(name, slot, start, bytes.len())?;
+        loaded.write(slot, start, bytes);
         Ok(())
     }
 
     fn read_state(&self, name: &str) -> Result<Vec<u8>, DeviceError> {
         let loaded = self.loaded()?;
         let slot = loaded.find_state(name)?;
-        loaded.read(slot).map_err(|reason| self.unavailable(format!("state {name}: {reason}")))
+        let bytes = loaded.read(slot, 0..slot.bytes);
+        bytes.map_err(|reason| self.unavailable(format!("state {name}: {reason}")))
+    }
+
+    fn read_state_part(&self, name: &str, start: usize, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        let loaded = self.loaded()?;
+        let slot = loaded.find_state(name)?;
+        let read = loaded.read(slot, part_of(name, slot, start, bytes.len())?);
+        let read = read.map_err(|reason| self.unavailable(format!("state {name}: {reason}")))?;
+        bytes.copy_from_slice(&read);
+        Ok(())
     }
 
     fn upload(&mut self, plan: usize, input: usize, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -293,51 +242,92 @@ impl Device for Wgpu {
         }
         match of_plan.block.get_mut(slot.offset..slot.offset + slot.bytes) {
             Some(place) => place.copy_from_slice(bytes),
-            None => loaded.write(slot, bytes),
+            None => loaded.write(slot, 0, bytes),
         }
         Ok(())
     }
 
     fn replay(&mut self, plan: usize) -> Result<(), DeviceError> {
-        let loaded = self.loaded()?;
+        let loaded = self.loaded_mut()?;
         let runs = loaded.begin(plan)?;
-        let LoadedPlan { plan, steps, .. } = &loaded.plans[plan];
-        let mut encoder = loaded.gpu.device.create_command_encoder(&Default::default());
+        loaded.forget_last();
+        let Loaded { gpu, plans, state, arena, .. } = loaded;
+        let LoadedPlan { plan: of_plan, staging, steps, .. } = &mut plans[plan];
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             steps.iter().filter(|step| runs[step.launch]).for_each(|step| step.encode(&mut pass));
         }
-        loaded.gpu.queue.submit([encoder.finish()]);
-        loaded.trouble(plan)
+        let memory = |output: &IoSlot| if output.slot.region == Region::State { &*state } else { &*arena };
+        let copy = staging.copy(gpu, &mut encoder, &of_plan.outputs, memory);
+        let copy = match copy {
+            Ok(copy) => copy,
+            Err(error) => return Err(self.judged(error)),
+        };
+        let submission = gpu.queue.submit([encoder.finish()]);
+        loaded.last = copy.map(|copy| Replayed::new(plan, copy, submission));
+        let trouble = loaded.trouble(&loaded.plans[plan].plan);
+        trouble.map_err(|error| self.judged(error))
     }
 
-    /// One submission for each launch, so that its time holds that of a submission.
     fn replay_timed(&mut self, plan: usize, sink: &mut dyn FnMut(usize, u64)) -> Result<(), DeviceError> {
+        self.loaded_mut()?.forget_last();
         let loaded = self.loaded()?;
         let runs = loaded.begin(plan)?;
         let LoadedPlan { plan, steps, .. } = &loaded.plans[plan];
+        let steps: Vec<&Step> = steps.iter().filter(|step| runs[step.launch]).collect();
         loaded.gpu.wait().map_err(|reason| self.unavailable(reason))?;
-        for of_launch in steps.chunk_by(|step, next| step.launch == next.launch) {
-            let launch = of_launch[0].launch;
-            if !runs[launch] {
-                continue;
-            }
-            let clock = Instant::now();
-            let mut encoder = loaded.gpu.device.create_command_encoder(&Default::default());
-            {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                of_launch.iter().for_each(|step| step.encode(&mut pass));
-            }
-            loaded.gpu.queue.submit([encoder.finish()]);
-            loaded.gpu.wait().map_err(|reason| at_launch(plan, launch, reason))?;
-            sink(launch, clock.elapsed().as_nanos() as u64);
-        }
-        Ok(())
+        let failed = |(launch, reason)| self.judged(at_launch(plan, launch, reason));
+        timing::timed(&loaded.gpu, &steps, sink).map_err(failed)
     }
 
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError> {
         let loaded = self.loaded()?;
-        let io = Loaded::find_io("output", &loaded.find_plan(plan)?.plan.outputs, output)?;
-        loaded.read(io.slot).map_err(|reason| self.unavailable(format!("output {}: {reason}", io.name)))
+        let of_plan = loaded.find_plan(plan)?;
+        let io = Loaded::find_io("output", &of_plan.plan.outputs, output)?;
+        let bytes = match loaded.last.as_ref().filter(|last| last.plan == plan) {
+            Some(last) => last.bytes(&loaded.gpu).map(|bytes| of_plan.staging.part(bytes, output).to_vec()),
+            None => loaded.read(io.slot, 0..io.slot.bytes),
+        };
+        bytes.map_err(|reason| self.unavailable(format!("output {}: {reason}", io.name)))
+    }
+
+    fn outputs(&mut self, plan: usize, count: usize) -> Result<Outputs, DeviceError> {
+        let loaded = self.loaded_mut()?;
+        let is_it = |last: &mut Replayed| last.plan == plan;
+        let Some(last) = loaded.last.take_if(is_it) else {
+            let all = (0..count).map(|output| self.download(plan, output));
+            return Ok(Outputs::Here(all.collect::<Result<_, _>>()?));
+        };
+        last.ask();
+        loaded.handed_out += 1;
+        loaded.coming.insert(loaded.handed_out, last);
+        Ok(Outputs::Coming(loaded.handed_out))
+    }
+
+    fn fetch(&mut self, outputs: Outputs) -> Result<Vec<Vec<u8>>, DeviceError> {
+        let number = match outputs {
+            Outputs::Here(all) => return Ok(all),
+            Outputs::Coming(number) => number,
+        };
+        let loaded = self.loaded_mut()?;
+        let replayed = loaded.coming.remove(&number);
+        let unknown = || DeviceError::Unknown { kind: "replay", name: number.to_string() };
+        let replayed = replayed.ok_or_else(unknown)?;
+        let of_plan = &mut loaded.plans[replayed.plan];
+        let outputs = 0..of_plan.plan.outputs.len();
+        let all = replayed.bytes(&loaded.gpu).map(|bytes| {
+            outputs.map(|output| of_plan.staging.part(bytes, output).to_vec()).collect::<Vec<_>>()
+        });
+        match all {
+            Ok(all) => {
+                of_plan.staging.give_back(replayed);
+                Ok(all)
+            }
+            Err(reason) => {
+                let name = of_plan.plan.name.clone();
+                Err(self.unavailable(format!("plan {name}: {reason}")))
+            }
+        }
     }
 }

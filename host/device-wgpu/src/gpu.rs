@@ -5,14 +5,16 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use plan::DeviceError;
 use wgpu::{
-    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType,
-    ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor, DeviceLostReason, ErrorFilter, Limits,
-    PipelineLayout, PipelineLayoutDescriptor, PollType, ShaderModuleDescriptor, ShaderRuntimeChecks,
-    ShaderSource, ShaderStages,
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, Buffer, BufferBindingType,
+    BufferDescriptor, BufferUsages, ComputePipeline, ComputePipelineDescriptor, DeviceDescriptor,
+    ErrorFilter, Features, Limits, PipelineLayout, PipelineLayoutDescriptor, PollType,
+    ShaderModuleDescriptor, ShaderRuntimeChecks, ShaderSource, ShaderStages,
 };
 
 use crate::adapters::Adapter;
+use crate::cache::Cache;
 use crate::memory::MAX_RANGES;
 
 pub struct Gpu {
@@ -22,8 +24,16 @@ pub struct Gpu {
     /// By how many storage buffers a kernel names: bind group and pipeline.
     layouts: Vec<(BindGroupLayout, PipelineLayout)>,
     pipelines: Mutex<HashMap<String, ComputePipeline>>,
-    trouble: Arc<Mutex<Option<String>>>,
+    cache: Option<Cache>,
+    lost: Said,
+    trouble: Said,
 }
+
+/// What the first of some callbacks said.
+type Said = Arc<Mutex<Option<String>>>;
+
+/// What is used where an adapter offers it.
+const WELCOME: Features = Features::PIPELINE_CACHE.union(Features::TIMESTAMP_QUERY);
 
 /// Waits for a future of wgpu; all but those of buffer maps are there at once on native systems.
 pub fn ready<F: Future>(future: F) -> F::Output {
@@ -38,7 +48,7 @@ pub fn ready<F: Future>(future: F) -> F::Output {
 }
 
 /// Data behind a lock is valid even if a thread that held it panicked: every writer replaces it whole.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -56,27 +66,32 @@ pub fn open(adapter: &Adapter, buffer_bytes: u64, binding_bytes: u64) -> Result<
     let suffices = |gpu: &Arc<Gpu>| {
         gpu.limits.max_buffer_size >= limits.max_buffer_size
             && gpu.limits.max_storage_buffer_binding_size >= limits.max_storage_buffer_binding_size
-            && lock(&gpu.trouble).is_none()
+            && gpu.trouble().is_none()
     };
     if let Some(gpu) = opened.as_ref().filter(|gpu| suffices(gpu)) {
         return Ok(gpu.clone());
     }
-    let descriptor = DeviceDescriptor { label: Some("host"), required_limits: limits, ..Default::default() };
+    let descriptor = DeviceDescriptor {
+        label: Some("host"),
+        required_features: adapter.inner.features() & WELCOME,
+        required_limits: limits,
+        ..Default::default()
+    };
     let (device, queue) =
         ready(adapter.inner.request_device(&descriptor)).map_err(|error| error.to_string())?;
-    let gpu = Arc::new(Gpu::new(device, queue));
+    let cache = adapter.cache.as_ref().and_then(|folder| Cache::open(folder, &adapter.inner, &device));
+    let gpu = Arc::new(Gpu::new(device, queue, cache));
     *opened = Some(gpu.clone());
     Ok(gpu)
 }
 
 impl Gpu {
-    fn new(device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let trouble: Arc<Mutex<Option<String>>> = Arc::default();
-        let lost = trouble.clone();
+    fn new(device: wgpu::Device, queue: wgpu::Queue, cache: Option<Cache>) -> Gpu {
+        let (lost, trouble) = (Said::default(), Said::default());
+        let told = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
-            if reason != DeviceLostReason::Destroyed {
-                lock(&lost).get_or_insert(format!("the device was lost: {message}"));
-            }
+            let said = if message.is_empty() { format!("{reason:?}") } else { message };
+            lock(&told).get_or_insert(said);
         });
         let failed = trouble.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -84,12 +99,17 @@ impl Gpu {
         }));
         let layouts = (0..=MAX_RANGES).map(|count| layout(&device, count)).collect();
         let limits = device.limits();
-        Gpu { device, queue, limits, layouts, pipelines: Mutex::default(), trouble }
+        Gpu { device, queue, limits, layouts, pipelines: Mutex::default(), cache, lost, trouble }
+    }
+
+    /// Why the device is gone, if it is.
+    pub fn lost(&self) -> Option<String> {
+        lock(&self.lost).clone()
     }
 
     /// What went wrong outside any call that could tell.
     pub fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        self.lost().map(|reason| format!("it was lost: {reason}")).or_else(|| lock(&self.trouble).clone())
     }
 
     pub fn layout(&self, storage_buffers: usize) -> &BindGroupLayout {
@@ -138,6 +158,9 @@ impl Gpu {
                 });
             }
         });
+        if let Some(cache) = self.cache.as_ref().filter(|_| !missing.is_empty()) {
+            cache.keep();
+        }
         let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
         failures.into_iter().min().map_or(Ok(()), Err)
     }
@@ -154,7 +177,7 @@ impl Gpu {
             module: &module,
             entry_point: Some("main"),
             compilation_options: Default::default(),
-            cache: None,
+            cache: self.cache.as_ref().map(|cache| &cache.pipelines),
         })
     }
 
@@ -164,9 +187,22 @@ impl Gpu {
 
     /// Blocks until everything submitted has run.
     pub fn wait(&self) -> Result<(), String> {
-        self.device.poll(PollType::wait_indefinitely()).map_err(|error| error.to_string())?;
-        self.trouble().map_or(Ok(()), Err)
+        self.poll(PollType::wait_indefinitely())
     }
+
+    pub fn poll(&self, until: PollType) -> Result<(), String> {
+        let polled = self.device.poll(until).map_err(|error| error.to_string());
+        // What went wrong first says more than what followed from it.
+        self.trouble().map_or(polled.map(|_| ()), Err)
+    }
+}
+
+/// A buffer of the device; `what` names it in errors.
+pub fn buffer(gpu: &Gpu, what: &str, bytes: usize, usage: BufferUsages) -> Result<Buffer, DeviceError> {
+    let size = bytes.next_multiple_of(4).max(4) as u64;
+    let descriptor = BufferDescriptor { label: Some(what), size, usage, mapped_at_creation: false };
+    let out_of_memory = |_| DeviceError::OutOfMemory { what: what.to_string(), bytes };
+    gpu.checked(|device| device.create_buffer(&descriptor)).map_err(out_of_memory)
 }
 
 fn layout(device: &wgpu::Device, storage_buffers: usize) -> (BindGroupLayout, PipelineLayout) {

@@ -5,11 +5,15 @@
 //! suite; one adapter gives the same bits each time.
 
 mod adapters;
+mod cache;
 mod device;
 mod gpu;
+mod loaded;
 mod memory;
+mod readback;
 mod sources;
 mod step;
+mod timing;
 mod wgsl;
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub fn open(name: DeviceName, threads: usize) -> Result<Opened, Error> {
     };
     Ok(match adapter {
         Some(adapter) => {
+            let adapter = adapter.with_cache(crate::plugins::kernels());
             let device = Box::new(Wgpu::new(adapter.clone()));
             Opened { device, caps: Wgpu::caps(), adapter: Some(adapter) }
         }

@@ -29,6 +29,9 @@ fn remedy(error: &DeviceError) -> &'static str {
         DeviceError::OutOfMemory { .. } => {
             "; lower train.batch and raise train.accumulate instead, or lower train.window or the model's size"
         }
+        DeviceError::Lost { .. } => {
+            "; checkpoints are kept: go on from the last with --resume, and --device cpu if the device stays away"
+        }
         _ => "",
     }
 }

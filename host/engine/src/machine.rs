@@ -1,5 +1,8 @@
 //! Running graphs: compiled onto a device, or interpreted in f64. One face for both.
 
+mod awaited;
+mod watch;
+
 use std::ops::Range;
 use std::time::Instant;
 
@@ -10,6 +13,10 @@ use plan::{Device, PlanSet, Region, Slot, StateLayout, StateSlot};
 
 use crate::config::DeviceName;
 use crate::{Error, devices, dump};
+use awaited::Values;
+
+pub use awaited::Awaited;
+pub use watch::Watch;
 
 /// Where each State starts: multiples of this.
 const ALIGNMENT: usize = 256;
@@ -27,21 +34,6 @@ pub struct Machine {
     plans: Vec<plan::Plan>,
     states: Vec<Decl>,
     pub facts: Facts,
-}
-
-/// What is measured of replays; times and counts add up until they are taken out.
-#[derive(Debug, Default)]
-pub struct Watch {
-    /// Whether there is a clock around each launch, too.
-    pub launches: bool,
-    /// Number of heap allocations so far, from whoever can count them.
-    pub count: Option<fn() -> u64>,
-    /// Seconds within replays: no uploads, no downloads.
-    pub seconds: f64,
-    /// Heap allocations within replays.
-    pub allocations: u64,
-    /// (plan, launch, nanoseconds), in the order in which they ran.
-    pub times: Vec<(usize, usize, u64)>,
 }
 
 /// What is printed before the first step and kept in the summary.
@@ -129,9 +121,20 @@ impl Machine {
     pub fn run_watched<'f>(
         &mut self,
         plan: usize,
-        mut feed: impl FnMut(&str) -> Option<Feed<'f>>,
+        feed: impl FnMut(&str) -> Option<Feed<'f>>,
         watch: Option<&mut Watch>,
     ) -> Result<Vec<(String, Vec<f32>)>, Error> {
+        let awaited = self.begin(plan, feed, watch)?;
+        self.finish(awaited)
+    }
+
+    /// Runs a plan without waiting for what it computes. A watch waits.
+    pub fn begin<'f>(
+        &mut self,
+        plan: usize,
+        mut feed: impl FnMut(&str) -> Option<Feed<'f>>,
+        watch: Option<&mut Watch>,
+    ) -> Result<Awaited, Error> {
         let mut feeds = Vec::with_capacity(self.inputs[plan].len());
         for decl in &self.inputs[plan] {
             let missing = || {
@@ -142,28 +145,29 @@ impl Machine {
             };
             feeds.push(feed(&decl.name).ok_or_else(missing)?);
         }
-        let values: Vec<Vec<f32>> = match &mut self.backend {
+        let values = match &mut self.backend {
             Backend::Device(device) => {
                 for (index, feed) in feeds.iter().enumerate() {
                     device.upload(plan, index, &feed.bytes())?;
                 }
-                match watch {
-                    Some(watch) => watch.replay(device.as_mut(), plan)?,
-                    None => device.replay(plan)?,
-                }
-                let outputs = 0..self.outputs[plan].len();
-                outputs
-                    .map(|index| Ok(floats(&device.download(plan, index)?).collect()))
-                    .collect::<Result<_, Error>>()?
+                let count = self.outputs[plan].len();
+                Values::OfDevice(match watch {
+                    Some(watch) => watch.replay(device.as_mut(), plan, count)?,
+                    None => {
+                        device.replay(plan)?;
+                        device.outputs(plan, count)?
+                    }
+                })
             }
             Backend::Interpreter { graphs, states } => {
                 let inputs: Vec<Tensor> =
                     feeds.iter().zip(&self.inputs[plan]).map(|(feed, decl)| feed.tensor(&decl.ty)).collect();
                 let outputs = interpret(&graphs[plan], &inputs, states);
-                outputs.iter().map(|tensor| tensor.data.iter().map(|value| *value as f32).collect()).collect()
+                let values = |tensor: &Tensor| tensor.data.iter().map(|value| *value as f32).collect();
+                Values::Here(outputs.iter().map(values).collect())
             }
         };
-        Ok(self.outputs[plan].iter().map(|decl| decl.name.clone()).zip(values).collect())
+        Ok(Awaited { plan, values })
     }
 
     pub fn write_state(&mut self, name: &str, values: &[f32]) -> Result<(), Error> {
@@ -230,21 +234,6 @@ impl Machine {
                 part.iter().for_each(|value| take(&(*value as f32).to_le_bytes()));
             }
         }
-        Ok(())
-    }
-}
-
-impl Watch {
-    fn replay(&mut self, device: &mut dyn Device, plan: usize) -> Result<(), Error> {
-        let before = self.count.map_or(0, |count| count());
-        let clock = Instant::now();
-        if self.launches {
-            device.replay_timed(plan, &mut |launch, time| self.times.push((plan, launch, time)))?;
-        } else {
-            device.replay(plan)?;
-        }
-        self.seconds += clock.elapsed().as_secs_f64();
-        self.allocations += self.count.map_or(0, |count| count()) - before;
         Ok(())
     }
 }

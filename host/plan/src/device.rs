@@ -56,9 +56,20 @@ pub enum DeviceError {
     Unknown { kind: &'static str, name: String },
     #[error("{name}: got {got} bytes where the tensor has {want}")]
     WrongSize { name: String, got: usize, want: usize },
-    /// The device is not there, was lost, or lacks what the plans need.
+    /// The device is not there, or lacks what the plans need.
     #[error("{device}: {reason}")]
     Unavailable { device: String, reason: String },
+    /// It was there and is gone: reset, pulled out, or taken by its driver. What it held is gone, too.
+    #[error("{device} was lost: {reason}")]
+    Lost { device: String, reason: String },
+}
+
+/// What a replay computed, one after another as in `Plan::outputs`: there, or on its way.
+#[derive(Debug, PartialEq)]
+pub enum Outputs {
+    Here(Vec<Vec<u8>>),
+    /// The device's own number of them.
+    Coming(u64),
 }
 
 /// Executes plans. Bytes are little-endian, row-major.
@@ -104,4 +115,19 @@ pub trait Device {
 
     /// Reads an output of the plan replayed last, by its index in `Plan::outputs`.
     fn download(&self, plan: usize, output: usize) -> Result<Vec<u8>, DeviceError>;
+
+    /// All outputs of the plan replayed last, `count` of them. A device that works on its own need not have computed them:
+    /// other plans may be replayed before they are fetched. By default a replay is over when it returns.
+    fn outputs(&mut self, plan: usize, count: usize) -> Result<Outputs, DeviceError> {
+        let all = (0..count).map(|output| self.download(plan, output));
+        Ok(Outputs::Here(all.collect::<Result<_, _>>()?))
+    }
+
+    /// Waits for outputs, which are fetched once.
+    fn fetch(&mut self, outputs: Outputs) -> Result<Vec<Vec<u8>>, DeviceError> {
+        match outputs {
+            Outputs::Here(all) => Ok(all),
+            Outputs::Coming(number) => Err(DeviceError::Unknown { kind: "replay", name: number.to_string() }),
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub use attention::{Attention, AttentionGrad, AttentionShape, Heads, Numbers};
 pub use cost::{Cost, Peaks};
 pub use cross_entropy::{CrossEntropy, CrossEntropyGrad, Numbered, Rows};
 pub use delta::{DeltaRule, DeltaRuleGrad, DeltaShape, DeltaTensors};
-pub use device::{AttentionCaps, CrossEntropyCaps, DeltaCaps, Device, DeviceCaps, DeviceError};
+pub use device::{AttentionCaps, CrossEntropyCaps, DeltaCaps, Device, DeviceCaps, DeviceError, Outputs};
 pub use kernel::{Affine, Binding, Domain, Expr, Gather, Store, Template, TileKernel, Value, ValueId};
 pub use launch::{Gemm, GemmBatch, Launch, LaunchOp, Matrix, Region, ScatterAdd, Slot};
 pub use plan::{Guard, Held, IoSlot, Plan, PlanSet, StateLayout, StateSlot};

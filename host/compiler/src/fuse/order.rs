@@ -32,6 +32,13 @@ impl Order {
         Order { places, after, before, joined: (0..count).collect(), seen: vec![0; count], searches: 0 }
     }
 
+    /// Whether the two could be one cluster: no path leads from one to the other through a third.
+    pub fn could_join(&mut self, first: usize, second: usize) -> bool {
+        let is_first = self.places[first] < self.places[second];
+        let (from, to) = if is_first { (first, second) } else { (second, first) };
+        self.behind(from, to).is_some()
+    }
+
     /// Makes one cluster, `first`, of both, unless some path leads from one to the other through a third: then
     /// nothing changes and the answer is false.
     pub fn join(&mut self, first: usize, second: usize) -> bool {

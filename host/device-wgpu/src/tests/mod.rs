@@ -1,6 +1,7 @@
 //! The device as a whole: kernels that naga accepts without any device, and their results where there is an adapter.
 
 mod attention;
+mod cross_entropy;
 mod elementwise;
 mod launches;
 mod limits;

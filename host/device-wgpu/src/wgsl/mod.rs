@@ -3,6 +3,7 @@
 mod address;
 mod attention;
 mod column;
+mod cross_entropy;
 mod prelude;
 mod product;
 mod row;
@@ -14,6 +15,7 @@ mod tile;
 use plan::{LaunchOp, Plan, Slot};
 
 pub use attention::CAPS as ATTENTION;
+pub use cross_entropy::CAPS as CROSS_ENTROPY;
 pub use product::Tiles;
 pub use source::Dispatch;
 
@@ -54,9 +56,8 @@ pub fn print(plan: &Plan, launch: &LaunchOp, tiles: Tiles) -> Result<Vec<Dispatc
         }
         LaunchOp::Attention(attention) => Ok(vec![attention::print(attention)?]),
         LaunchOp::AttentionGrad(grad) => attention::print_grad(grad),
+        LaunchOp::CrossEntropy(launch) => cross_entropy::print(launch, tiles),
         // The device's caps have none of these, so the compiler says them in simpler ones.
-        LaunchOp::CrossEntropy(_) | LaunchOp::DeltaRule(_) | LaunchOp::DeltaRuleGrad(_) => {
-            Err("no kernel of this kind".to_string())
-        }
+        LaunchOp::DeltaRule(_) | LaunchOp::DeltaRuleGrad(_) => Err("no kernel of this kind".to_string()),
     }
 }

@@ -14,5 +14,6 @@ mod trust;
 pub use check::{Checked, Held, check, inspect};
 pub use library::{Component, Library, calls};
 pub use metadata::{ComponentInfo, PluginInfo};
+pub(crate) use places::kernels;
 pub use registry::{Folder, Kind, Registry, beside_executable};
 pub use trust::{Accepted, Judged, Trust};

@@ -1,4 +1,5 @@
-//! Folders of the user: where the lock file of trusted plugins lies, and where copies of libraries are kept.
+//! Folders of the user: where the lock file of trusted plugins lies, and where copies of libraries and
+//! compiled kernels are kept.
 
 use std::path::PathBuf;
 
@@ -14,6 +15,11 @@ pub fn lock_file() -> Option<PathBuf> {
 /// Where private copies of libraries are kept; None where the system names no such folder.
 pub fn copies() -> Option<PathBuf> {
     Some(folder("XDG_CACHE_HOME", ".cache", "LOCALAPPDATA")?.join("host/plugins"))
+}
+
+/// Where kernels that a graphics driver compiled are kept; None where the system names no such folder.
+pub fn kernels() -> Option<PathBuf> {
+    Some(folder("XDG_CACHE_HOME", ".cache", "LOCALAPPDATA")?.join("host/kernels"))
 }
 
 /// The folder of the XDG variable, else the usual one below the home folder; on Windows that of `windows`.

@@ -14,7 +14,7 @@ use super::feed::Inputs;
 use super::folder::{self, Folder, Summary};
 use super::groups::groups;
 use super::measure::{Measured, measure};
-use super::step::Stepped;
+use super::step::{Begun, Stepped};
 use super::{Event, Prepared, Started, Step, learning_rate, nonfinite, sample, text};
 use crate::Error;
 use crate::plugins;
@@ -50,6 +50,10 @@ struct Run<'p, 'r> {
     /// Time of steps after the first, evaluation and saving excluded, and their number.
     steady: (f64, u64),
     bad_in_a_row: u64,
+    /// The step that the device works on while an earlier one is recorded, with its learning rate.
+    ahead: Option<(Begun, f64)>,
+    /// Since when the step is computed that is recorded next.
+    since: Instant,
     /// Memories that a warning was given for.
     grown: BTreeSet<String>,
 }
@@ -91,6 +95,8 @@ pub fn train(
         validation,
         steady: (0.0, 0),
         bad_in_a_row: 0,
+        ahead: None,
+        since: Instant::now(),
         grown: BTreeSet::new(),
     };
     tell(Event::Started(Box::new(run.describe(&data, started))));
@@ -141,47 +147,68 @@ impl Run<'_, '_> {
         tell: &mut dyn FnMut(Event),
     ) -> Result<u64, Error> {
         let train = self.prepared.resolved.settings.train.clone();
-        let tokens = (train.batch * train.window * train.accumulate) as f64;
-        let before = self.progress.seconds;
-        let first = self.progress.step;
+        let (before, first) = (self.progress.seconds, self.progress.step);
         let mut calls = plugins::calls();
-        while self.progress.step < train.steps && !stop.load(Ordering::Relaxed) {
-            if self.progress.step == first + 1 {
+        let mut next = first;
+        while next < train.steps && !stop.load(Ordering::Relaxed) {
+            if next == first + 1 {
                 calls = plugins::calls();
             }
-            let clock = Instant::now();
-            let lr = learning_rate(&train, self.progress.step, self.progress.schedule_steps);
-            let metrics = self.step(lr)?;
-            let seconds = clock.elapsed().as_secs_f64();
-            if self.progress.step > first + 1 {
-                self.steady = (self.steady.0 + seconds, self.steady.1 + 1);
+            if self.ahead.is_none() {
+                self.since = Instant::now();
+            }
+            let lr = learning_rate(&train, next, self.progress.schedule_steps);
+            let begun = self.prepared.begin_step(next, lr, None);
+            // What came before is on record even if this step could not begin.
+            self.record(first, tell)?;
+            self.ahead = Some((begun?, lr));
+            next += 1;
+            let due = |every: u64| every > 0 && next.is_multiple_of(every) && next < train.steps;
+            // State is looked at when the step that made it is on record; so it is after one that was skipped.
+            let is_looked_at = due(train.eval_every) || due(train.save_every) || self.bad_in_a_row > 0;
+            if is_looked_at || self.ahead.as_ref().is_some_and(|(begun, _)| begun.is_over()) {
+                self.record(first, tell)?;
             }
             self.progress.seconds = before + started.elapsed().as_secs_f64();
-            let number = |key: &str| metrics.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
-            let pace = if self.steady.1 > 0 { self.steady.0 / self.steady.1 as f64 } else { seconds };
-            tell(Event::Step(Step {
-                step: self.progress.step,
-                steps: train.steps,
-                loss: number("loss"),
-                lr,
-                grad_norm: number("grad_norm"),
-                tokens_per_second: tokens / pace,
-                seconds_left: pace * (train.steps - self.progress.step) as f64,
-            }));
-            self.folder.metrics(&metrics)?;
-            self.watch_growth(&metrics, tell);
-            let step = self.progress.step;
-            let due = |every: u64| every > 0 && step.is_multiple_of(every) && step < train.steps;
             if due(train.eval_every) {
                 let evaluation = self.evaluate()?;
                 let answers = evaluation.answers.first().map(|all| all.accuracy);
-                tell(Event::Evaluated { step, bits_per_byte: evaluation.bits_per_byte, answers });
+                tell(Event::Evaluated { step: next, bits_per_byte: evaluation.bits_per_byte, answers });
             }
             if due(train.save_every) {
                 self.save(tell)?;
             }
         }
+        self.record(first, tell)?;
+        self.progress.seconds = before + started.elapsed().as_secs_f64();
         Ok(plugins::calls() - calls)
+    }
+
+    /// Waits for the step that is ahead, if one is, and puts it on record. `first` is where this process began.
+    fn record(&mut self, first: u64, tell: &mut dyn FnMut(Event)) -> Result<(), Error> {
+        let Some((begun, lr)) = self.ahead.take() else { return Ok(()) };
+        let metrics = self.step(begun, lr)?;
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.since = Instant::now();
+        if self.progress.step > first + 1 {
+            self.steady = (self.steady.0 + seconds, self.steady.1 + 1);
+        }
+        let train = &self.prepared.resolved.settings.train;
+        let tokens = (train.batch * train.window * train.accumulate) as f64;
+        let number = |key: &str| metrics.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+        let pace = if self.steady.1 > 0 { self.steady.0 / self.steady.1 as f64 } else { seconds };
+        tell(Event::Step(Step {
+            step: self.progress.step,
+            steps: train.steps,
+            loss: number("loss"),
+            lr,
+            grad_norm: number("grad_norm"),
+            tokens_per_second: tokens / pace,
+            seconds_left: pace * (train.steps - self.progress.step) as f64,
+        }));
+        self.folder.metrics(&metrics)?;
+        self.watch_growth(&metrics, tell);
+        Ok(())
     }
 
     /// Warns of memories that have moved far from their start, once for each.
@@ -199,10 +226,10 @@ impl Run<'_, '_> {
         }
     }
 
-    /// One optimizer step: its micro-batches, and the metrics of the step.
-    fn step(&mut self, lr: f64) -> Result<Map<String, Value>, Error> {
+    /// The end of an optimizer step: its metrics.
+    fn step(&mut self, begun: Begun, lr: f64) -> Result<Map<String, Value>, Error> {
         let step = self.progress.step;
-        let Stepped { loss, outputs, last, micro_batch } = self.prepared.take_step(step, lr, None)?;
+        let Stepped { loss, outputs, last, micro_batch } = self.prepared.finish_step(begun)?;
         let mut metrics = Map::new();
         metrics.insert("step".into(), (step + 1).into());
         for (name, value) in outputs {
