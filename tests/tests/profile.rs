@@ -38,9 +38,11 @@ fn every_grouping_adds_up_to_the_launches() {
         let replay = number(&profile, "replay_seconds");
         assert!(replay > 0.0 && number(&profile, "step_seconds") >= replay, "{profile}");
         assert!(number(&profile, "overhead_seconds") > 0.0, "{profile}");
-        for key in ["peak_flops_per_second", "peak_bytes_per_second", "allocations"] {
+        for key in ["peak_flops_per_second", "peak_bytes_per_second"] {
             assert!(number(&profile, key) > 0.0, "{key}");
         }
+        // None of ours; the library's products ask for some, and small ones are not its.
+        assert!(number(&profile, "allocations") < 1000.0, "{profile}");
         let micro = if accumulate.ends_with('3') { 3.0 } else { 1.0 };
         assert_eq!(number(&profile, "tokens"), micro * 4.0 * 48.0);
         let runs = |row: &Value| number(row, "launches");

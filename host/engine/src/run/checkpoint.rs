@@ -86,7 +86,7 @@ pub fn save(
         .iter()
         .zip(&reads)
         .map(|((name, _, _, dims), read)| (name.clone(), dims.clone(), read as Source<'_>));
-    tensors::write(&path, hint, tensors)?;
+    tensors::write(&path, (&target, hint), tensors)?;
     let state_sha256 = files::sha256_of(&path).map_err(Error::file(&path, hint))?;
     let progress = Progress { state_sha256, ..progress.clone() };
     let json = serde_json::to_vec_pretty(&progress).map_err(|error| Error::said(error.to_string()))?;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 
 use crate::Error;
@@ -50,11 +51,11 @@ impl View for Later<'_> {
     }
 }
 
-/// Writes f32 tensors by (name, dims, where their values come from) and waits until they are on the disk. On an error the
-/// file is worth nothing.
+/// Writes f32 tensors by (name, dims, where their values come from) and waits until they are on the disk. On an error, which
+/// names what was to be saved and gives the hint, the file is worth nothing.
 pub fn write<'l>(
     path: &Path,
-    hint: &'static str,
+    (what, hint): (&Path, &'static str),
     tensors: impl IntoIterator<Item = (String, Vec<usize>, Source<'l>)>,
 ) -> Result<(), Error> {
     let failed = RefCell::new(None);
@@ -64,8 +65,11 @@ pub fn write<'l>(
     if let Some(error) = failed.take() {
         return Err(error);
     }
-    written.map_err(|error| Error::said(format!("{}: {error}; {hint}", path.display())))?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(Error::file(path, hint))
+    written.map_err(|error| match error {
+        SafeTensorError::IoError(error) => Error::file(what, hint)(error),
+        other => Error::said(format!("{}: {other}; {hint}", what.display())),
+    })?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::file(what, hint))
 }
 
 /// An open file of tensors.
@@ -137,7 +141,7 @@ mod tests {
         let (a, b) = (|| Ok(bytes(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])), || Ok(bytes(&[-0.5])));
         let tensors: [(String, Vec<usize>, Source<'_>); 2] =
             [("a".into(), vec![2, 3], &a), ("b".into(), vec![], &b)];
-        write(&path, "", tensors).expect("it fits");
+        write(&path, (&path, ""), tensors).expect("it fits");
         let file = Tensors::open(&path).expect("a whole file");
         assert_eq!(file.read("a"), Ok(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
         assert_eq!(file.read("b"), Ok(vec![-0.5]));
@@ -158,7 +162,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let lost = || Err(Error::said("the device was lost".to_string()));
         let tensors: [(String, Vec<usize>, Source<'_>); 1] = [("a".into(), vec![2], &lost)];
-        let error = write(&folder.path().join("x"), "", tensors).expect_err("no values");
+        let path = folder.path().join("x");
+        let error = write(&path, (&path, ""), tensors).expect_err("no values");
         assert!(error.to_string().contains("the device was lost"));
     }
 }
