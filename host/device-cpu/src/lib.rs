@@ -1,6 +1,6 @@
 //! Executes plans on the CPU.
 //!
-//! Matrix products go to the `gemm` crate, fused clusters to a vector machine over tiles, both as tasks of our own
+//! Matrix products go to our own kernel or the `gemm` crate, fused clusters to a vector machine over tiles, all as tasks of our own
 //! pool. Results have the same bits for any number of threads and any instruction set of the tile machine.
 
 mod abreast;

@@ -1,12 +1,12 @@
-//! The one product that hand kernels are made of: single numbers of a strided matrix times rows of whole lanes.
+//! The product that hand kernels with long sums are made of: single numbers of a strided matrix times rows of whole lanes.
 //!
-//! In attention, with queries in the lanes, scores are keys times packed queries and the result is values times weights, so keys and
-//! values are read one number at a time and need no transposing.
+//! In the cross-entropy of a head tokens lie in the lanes and the head's rows are read one number at a time; in the delta
+//! rule states are turned by reading them the other way. Neither needs a transposed copy. Sums of sixteen terms are those of `held`.
 
 use crate::lanes::{LANES, Lanes};
 
-/// Rows of a block of queries, along which attention's packed operands lie.
-pub const BLOCK_ROWS: usize = 64;
+/// Numbers from one row of a usual head to the next.
+const USUAL_ROW: usize = 64;
 
 /// Element (i, k) at `ptr + i * row + k * column`.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ pub unsafe fn product<L: Lanes>([m, groups, k]: [usize; 3], a: Left, b: Right, c
             // With a stride that is known here, the addresses of a tile's rows are one register and constants.
             match a.row {
                 1 => sized::<L>(width, [m, k], Left { row: 1, ..a }, b, c, adds),
-                BLOCK_ROWS => sized::<L>(width, [m, k], Left { row: BLOCK_ROWS, ..a }, b, c, adds),
+                USUAL_ROW => sized::<L>(width, [m, k], Left { row: USUAL_ROW, ..a }, b, c, adds),
                 _ => sized::<L>(width, [m, k], a, b, c, adds),
             }
         }

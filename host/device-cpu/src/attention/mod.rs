@@ -16,18 +16,17 @@ use plan::{Attention, AttentionCaps, AttentionGrad, AttentionShape};
 use crate::lanes::{LANES, Lanes, Portable, on_isa};
 use crate::place::{Memory, Scratch};
 use crate::pool::TaskPanicked;
-use crate::product::BLOCK_ROWS;
 use crate::team::Team;
 use crate::tile::Isa;
 use backward::Sums;
 use packed::{Packed, is_whole};
 use rows::Cut;
 
-/// Rows of a block of queries: four registers of AVX-512, so that a tile of scores fills them.
-const ROWS: usize = BLOCK_ROWS;
+/// Rows of a block of queries, whose keys are found and packed together.
+const ROWS: usize = 64;
 /// Groups of lanes of such a block.
 const GROUPS: usize = ROWS / LANES;
-/// Keys of a block: scores, packed queries and results of a usual width stay in the first level of cache.
+/// Keys of a block: their scores for a group of lanes, and they themselves, stay in the first level of cache.
 const KEYS: usize = 64;
 /// What a hidden score is set to: its exponential is 0.
 const MASKED: f32 = -1e30;
