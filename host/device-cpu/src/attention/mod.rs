@@ -209,7 +209,7 @@ unsafe fn forward_task<L: Lanes>(
                 current = Some((head, packed));
             }
             let Some((_, packed)) = &current else { return };
-            rows.fetch_next::<L>(shape, memory, &[&launch.q], &[&launch.k, &launch.v]);
+            rows.fetch_next(shape, memory, &[&launch.q], &[&launch.k, &launch.v]);
             forward::block::<L>(launch, memory, &rows, packed, scratch);
         }
     }
@@ -245,7 +245,7 @@ unsafe fn backward_task<L: Lanes>(
                 let run = head.1 * runs + index / cut.blocks();
                 let rows = cut.block(head.0, run, index % cut.blocks());
                 let of_queries = [&launch.q, &launch.ct_out, &launch.out];
-                rows.fetch_next::<L>(shape, memory, &of_queries, &[&launch.k, &launch.v]);
+                rows.fetch_next(shape, memory, &of_queries, &[&launch.k, &launch.v]);
                 backward::block::<L>(launch, memory, &rows, &packed, Sums::at(shape, sums), scratch);
             }
             if share.splits == 1 {

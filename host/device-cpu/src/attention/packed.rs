@@ -10,7 +10,7 @@ use plan::{AttentionShape, Heads};
 
 use super::KEYS;
 use crate::held::{HELD, Numbers};
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{Lanes, fetch};
 use crate::place::Memory;
 use crate::product::{Left, pack};
 
@@ -98,7 +98,7 @@ fn scratch_of_keys(shape: &AttentionShape) -> usize {
 
 /// Asks for the rows of some tokens of a head, which another head's task needs soon.
 #[inline(always)]
-pub fn fetch<L: Lanes>(
+pub fn fetch_rows(
     memory: &Memory,
     heads: &Heads,
     (batch, head): (usize, usize),
@@ -110,8 +110,6 @@ pub fn fetch<L: Lanes>(
     }
     let start = memory.at(&heads.slot).wrapping_add(batch * heads.batch + head * heads.head).cast_const();
     for token in tokens {
-        for number in (0..width).step_by(LANES) {
-            L::fetch(start.wrapping_add(token * heads.token + number));
-        }
+        fetch(start.wrapping_add(token * heads.token), width);
     }
 }

@@ -3,7 +3,7 @@
 use plan::{AttentionShape, Heads};
 
 use super::ROWS;
-use super::packed::fetch;
+use super::packed::fetch_rows;
 use super::sight::{Integers, Sight};
 use crate::held::HELD;
 use crate::lanes::{LANES, Lanes};
@@ -75,7 +75,7 @@ impl Rows {
     /// Asks for what the rows of the next head have in tensors of queries, and its keys at their tokens: heads lie side by
     /// side in a token, and a stride as long as a token is not foreseen by the hardware.
     #[inline(always)]
-    pub fn fetch_next<L: Lanes>(
+    pub fn fetch_next(
         &self,
         shape: &AttentionShape,
         memory: &Memory,
@@ -88,12 +88,12 @@ impl Rows {
         }
         let widest = shape.width.max(shape.value_width);
         for heads in of_queries {
-            fetch::<L>(memory, heads, (self.batch, head), token..token + self.count, widest);
+            fetch_rows(memory, heads, (self.batch, head), token..token + self.count, widest);
         }
         let group = head / (shape.heads / shape.groups);
         for heads in of_keys {
             let tokens = token..shape.keys.min(token + self.count);
-            fetch::<L>(memory, heads, (self.batch, group), tokens, widest);
+            fetch_rows(memory, heads, (self.batch, group), tokens, widest);
         }
     }
 

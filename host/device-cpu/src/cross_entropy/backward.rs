@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::cut::PANEL;
-use super::{Kernel, STRIP, prefetch};
-use crate::lanes::{LANES, Lanes};
+use super::{Kernel, STRIP};
+use crate::lanes::{LANES, Lanes, fetch};
 use crate::product::{Left, Out, Right};
 
 impl Kernel<'_> {
@@ -85,11 +85,11 @@ impl Kernel<'_> {
                 for first in (0..rows).step_by(STRIP) {
                     let count = STRIP.min(rows - first);
                     for row in first + count..rows.min(first + 2 * STRIP) {
-                        prefetch(to.wrapping_add(row * cut.width + features), wide);
+                        fetch(to.wrapping_add(row * cut.width + features), wide);
                     }
                     for row in asked.by_ref().take(share) {
-                        prefetch(self.memory.at(&w.slot).wrapping_add(row * w.stride), cut.width);
-                        prefetch(self.places.kept.wrapping_add(row * cut.stride), terms);
+                        fetch(self.memory.at(&w.slot).wrapping_add(row * w.stride), cut.width);
+                        fetch(self.places.kept.wrapping_add(row * cut.stride), terms);
                     }
                     let a = Left { ptr: block.add(first * cut.stride), row: cut.stride, column: 1 };
                     let c = Out { ptr: to.add(first * cut.width + features), row: cut.width };
@@ -132,7 +132,7 @@ impl Kernel<'_> {
                 for first in (0..cut.width).step_by(STRIP) {
                     let count = STRIP.min(cut.width - first);
                     for feature in first + count..cut.width.min(first + 2 * STRIP) {
-                        prefetch(part.wrapping_add(feature * cut.stride), PANEL);
+                        fetch(part.wrapping_add(feature * cut.stride), PANEL);
                     }
                     let a = Left { ptr: w.add(first), row: 1, column: cut.row() };
                     let c = Out { ptr: part.add(first * cut.stride), row: cut.stride };

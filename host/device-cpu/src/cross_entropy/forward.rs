@@ -4,9 +4,9 @@ use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use super::cut::PANEL;
-use super::{Kernel, STRIP, TERMS, prefetch};
+use super::{Kernel, STRIP, TERMS};
 use crate::abreast::{Abreast, FUSES};
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{LANES, Lanes, fetch};
 use crate::math;
 use crate::product::{Left, Out, Right};
 
@@ -78,7 +78,7 @@ impl Kernel<'_> {
                 let b = places.columns.add(panel * PANEL * cut.width);
                 for first in (0..rows.len()).step_by(STRIP) {
                     for row in asked.by_ref().take(share) {
-                        prefetch(self.memory.at(&w.slot).wrapping_add(row * w.stride), cut.width);
+                        fetch(self.memory.at(&w.slot).wrapping_add(row * w.stride), cut.width);
                     }
                     let count = STRIP.min(rows.len() - first);
                     let c = Out { ptr: logits.add(first * cut.stride + panel * PANEL), row: cut.stride };

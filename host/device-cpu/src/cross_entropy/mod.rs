@@ -159,18 +159,3 @@ unsafe fn run_step<L: Lanes>(kernel: &Kernel, worker: usize, tokens: Range<usize
     // SAFETY: the caller's.
     unsafe { kernel.step::<L>(worker, tokens, step) }
 }
-
-/// Asks for `count` floats from `start` on. Any address will do.
-fn prefetch(start: *const f32, count: usize) {
-    for line in 0..count.div_ceil(LANES) {
-        let next = start.wrapping_add(line * LANES);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T1>(next.cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = next;
-    }
-}

@@ -96,12 +96,6 @@ impl Lanes for Avx2 {
         unsafe { Avx2(exp2_avx2(self.0), exp2_avx2(self.1)) }
     }
 
-    #[inline(always)]
-    fn fetch(ptr: *const f32) {
-        // SAFETY: x86-64 has SSE, and a hint never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(ptr.cast()) }
-    }
-
     unsafe fn product(extents: [usize; 3], a: Left, b: Right, c: Out, adds: bool) {
         // SAFETY: see above.
         unsafe { product_avx2(extents, a, b, c, adds) }

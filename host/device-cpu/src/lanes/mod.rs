@@ -97,10 +97,22 @@ pub trait Lanes: Copy {
         columns
     }
 
-    /// Asks for a line of memory that is needed soon; it need not be readable.
-    #[inline(always)]
-    fn fetch(_ptr: *const f32) {}
-
     /// [`product`], compiled for this instruction set.
     unsafe fn product(extents: [usize; 3], a: Left, b: Right, c: Out, adds: bool);
+}
+
+/// Asks for `count` floats from `start` on, which are needed soon. Any address will do.
+#[inline(always)]
+pub fn fetch(start: *const f32, count: usize) {
+    for line in (0..count).step_by(LANES) {
+        let next = start.wrapping_add(line);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address is without effect on results, and every x86-64 has it.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(next.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = next;
+    }
 }
