@@ -40,7 +40,8 @@ fn exp_within<const N: usize, const FUSES: bool>(x: Abreast<N, FUSES>) -> Abreas
     let p = p.fma(r, 4.166_579_6e-2);
     let p = p.fma(r, 1.666_666_5e-1);
     let p = p.fma(r, 5e-1);
-    let p = p.fma(r * r, r) + 1.0;
+    // One after the other, 1 + r (1 + r p) errs by less than r + r^2 p, rounded, and 1.
+    let p = p.fma(r, 1.0).fma(r, 1.0);
     p.with(shifted, scale)
 }
 
